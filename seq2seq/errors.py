@@ -1,0 +1,55 @@
+"""The errors a user can cause, as a tree.
+
+    Seq2SeqError
+    ├── ConfigError      a configuration or an option that cannot be
+    ├── CorpusError      parallel text that cannot be used; names file and line
+    ├── VocabularyError  a SentencePiece model that cannot be trained or read
+    ├── PackageError     a model folder that is missing, truncated or foreign
+    └── TrainingError    a training that cannot start or go on
+
+Each message gives the rule, the value met and the remedy in one line; the command line and the recipes print that
+line on standard error and exit with code 2.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Seq2SeqError(Exception):
+    """A mistake the user can mend."""
+
+
+class ConfigError(Seq2SeqError):
+    """A configuration or an option that cannot be."""
+
+
+class CorpusError(Seq2SeqError):
+    """Parallel text that cannot be used; the message names file and line."""
+
+
+class VocabularyError(Seq2SeqError):
+    """A SentencePiece model that cannot be trained or read."""
+
+
+class PackageError(Seq2SeqError):
+    """A model folder that is missing, truncated or foreign."""
+
+
+class TrainingError(Seq2SeqError):
+    """A training that cannot start or go on."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a user can cause into one line on standard error and an exit code: 2 for a mistake, 130 for Ctrl-C.
+
+    Wrap the body of a command or recipe in it. Anything else is a bug of ours and keeps its traceback.
+    """
+    try:
+        yield
+    except Seq2SeqError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
