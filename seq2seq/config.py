@@ -81,10 +81,10 @@ class ModelConfig(Config):
     """Luong's step-by-step decoder: the previous attentional vector joins the next input."""
     output_attention: bool = False
     """A second attention, from the top decoder layer to the softmax."""
-    tied_embeddings: Literal["none", "decoder", "all"] = "none"
+    tied_embeddings: Literal["none", "decoder", "all"] = "decoder"
     """`decoder`: output layer = target embedding; `all`: the source embedding too (one joint vocabulary)."""
     bottleneck_size: Size | None = None
-    """Features between the decoder and the softmax; tied embeddings set it to `embedding_size`."""
+    """Features between the decoder and the softmax; `None`: `embedding_size` if tied, otherwise no bottleneck."""
     reverse_source: bool = False
     embedding_dropout: Probability = 0.0
     hidden_dropout: Probability = 0.0
@@ -113,6 +113,10 @@ class ModelConfig(Config):
         if self.attention == "none" and (self.input_feeding or self.output_attention):
             raise ValueError(
                 "input_feeding and output_attention need an attention, got attention='none'; choose 'general'"
+            )
+        if self.attention == "none" and self.bridge == "zero":
+            raise ValueError(
+                "a decoder must see the source, got attention='none' and bridge='zero'; choose bridge='linear'"
             )
         if self.input_feeding and self.output_attention:
             raise ValueError(

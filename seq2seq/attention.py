@@ -1,0 +1,137 @@
+"""Attention: which annotations of the source a decoder step reads.
+
+    weights = softmax(score(query, keys));   context = weights @ values
+
+The kinds differ in `score` alone. What depends on the source only (the keys) is computed once per sentence and passed
+back in as a `Memory`; nothing is stored on a module. Queries come many per sentence: all steps of a target in training,
+all hypotheses of a beam in search.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Memory(NamedTuple):
+    """What an attention reads: one row per sentence.
+
+    Shapes: keys `[sentences, steps, key]`, values `[sentences, steps, value]`, is_token `[sentences, steps]` (False at
+    padding).
+    """
+
+    keys: Tensor
+    values: Tensor
+    is_token: Tensor
+
+    def select(self, sentences: Tensor) -> Memory:
+        """The memory of the given rows, which may repeat."""
+        return Memory(*(part.index_select(0, sentences) for part in self))
+
+
+Attended = tuple[Float[Tensor, "sentences queries value"], Float[Tensor, "sentences queries steps"]]
+"""Contexts and attention weights."""
+
+
+def weigh(
+    scores: Float[Tensor, "sentences *queries steps"], is_token: Bool[Tensor, "sentences steps"]
+) -> Float[Tensor, "sentences *queries steps"]:
+    """Softmax over the source steps that are tokens; padding gets exactly 0."""
+    mask = is_token.reshape(len(is_token), *[1] * (scores.dim() - 2), is_token.shape[-1])
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+
+
+class DotAttention(nn.Module):
+    """score(q, a) = q . a; needs queries as wide as annotations. Luong et al. (2015), arXiv:1508.04025."""
+
+    def __init__(self, query_size: int, annotation_size: int) -> None:
+        super().__init__()
+        assert query_size == annotation_size, "ModelConfig checks this"
+
+    def remember(self, annotations: Float[Tensor, "b s value"], is_token: Bool[Tensor, "b s"]) -> Memory:
+        return Memory(annotations, annotations, is_token)
+
+    def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
+        weights = weigh(queries @ memory.keys.transpose(1, 2), memory.is_token)
+        return weights @ memory.values, weights
+
+
+class GeneralAttention(nn.Module):
+    """score(q, a) = q . W a. Luong et al. (2015), arXiv:1508.04025."""
+
+    def __init__(self, query_size: int, annotation_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(annotation_size, query_size, bias=False)
+
+    def remember(self, annotations: Float[Tensor, "b s value"], is_token: Bool[Tensor, "b s"]) -> Memory:
+        return Memory(self.key(annotations), annotations, is_token)
+
+    def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
+        weights = weigh(queries @ memory.keys.transpose(1, 2), memory.is_token)
+        return weights @ memory.values, weights
+
+
+class AdditiveAttention(nn.Module):
+    """score(q, a) = v . tanh(W q + U a + b). Bahdanau, Cho & Bengio (2015), arXiv:1409.0473.
+
+    Note:
+        Takes memory for queries x steps x query_size numbers, where the others take queries x steps.
+    """
+
+    def __init__(self, query_size: int, annotation_size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_size, query_size, bias=False)
+        self.key = nn.Linear(annotation_size, query_size)
+        self.score = nn.Linear(query_size, 1, bias=False)
+
+    def remember(self, annotations: Float[Tensor, "b s value"], is_token: Bool[Tensor, "b s"]) -> Memory:
+        return Memory(self.key(annotations), annotations, is_token)
+
+    def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
+        # [sentences, queries, steps, query]
+        energies = (self.query(queries).unsqueeze(2) + memory.keys.unsqueeze(1)).tanh()
+        weights = weigh(self.score(energies).squeeze(-1), memory.is_token)
+        return weights @ memory.values, weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Several scaled dot-product attentions side by side, each over its own projection; weights are their mean.
+
+    Reference:
+        Vaswani et al. (2017), arXiv:1706.03762; in a recurrent decoder: Chen et al. (2018), arXiv:1804.09849.
+    """
+
+    def __init__(self, query_size: int, annotation_size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(query_size, query_size, bias=False)
+        self.key = nn.Linear(annotation_size, query_size, bias=False)
+        self.value = nn.Linear(annotation_size, annotation_size, bias=False)
+
+    def remember(self, annotations: Float[Tensor, "b s value"], is_token: Bool[Tensor, "b s"]) -> Memory:
+        return Memory(self.key(annotations), self.value(annotations), is_token)
+
+    def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
+        query, key, value = (self.split(part) for part in (self.query(queries), memory.keys, memory.values))
+        weights = weigh(query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]), memory.is_token)
+        # [sentences, heads, queries, value / heads] -> [sentences, queries, value]
+        contexts = (weights @ value).transpose(1, 2).flatten(2)
+        return contexts, weights.mean(dim=1)
+
+    def split(self, features: Float[Tensor, "sentences rows size"]) -> Float[Tensor, "sentences heads rows part"]:
+        """Deal the features out to the heads."""
+        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAttention
+
+
+def build_attention(kind: str, query_size: int, annotation_size: int, heads: int) -> Attention:
+    """The attention that `ModelConfig.attention` names (any but `none`)."""
+    if kind == "multi_head":
+        return MultiHeadAttention(query_size, annotation_size, heads)
+    kinds = {"dot": DotAttention, "general": GeneralAttention, "additive": AdditiveAttention}
+    return kinds[kind](query_size, annotation_size)

@@ -1,0 +1,196 @@
+"""The decoder: a recurrent language model of the target that reads the source through attention.
+
+The default runs a whole target in a few large calls: the bottom layer over all steps, one batched attention with its
+outputs as queries, then the upper layers, each over all steps with the contexts joined to its input. No step of the
+bottom layer waits for a context, which is what makes this parallel over time. Input feeding, the published alternative,
+has to go step by step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seq2seq.attention import Memory, build_attention
+from seq2seq.config import PAD_ID, ModelConfig
+from seq2seq.encoder import Encoded
+from seq2seq.recurrence import Recurrence, StackState
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """What one step of the decoder leaves for the next.
+
+    `recurrent` and `feed` have a row per hypothesis. The memories have a row per sentence, equally many consecutive
+    hypotheses each, so that a beam does not copy its source.
+    """
+
+    recurrent: StackState
+    memories: tuple[Memory, ...]
+    feed: Tensor | None
+
+    @property
+    def rows(self) -> int:
+        return self.recurrent[0][0].shape[0]
+
+    def select(self, rows: Int[Tensor, "selected"]) -> DecoderState:
+        """The state of the given rows, which may repeat, leave out and reorder."""
+        return DecoderState(
+            tuple(tuple(part.index_select(0, rows) for part in layer) for layer in self.recurrent),
+            self.select_memories(rows),
+            None if self.feed is None else self.feed.index_select(0, rows),
+        )
+
+    def select_memories(self, rows: Int[Tensor, "selected"]) -> tuple[Memory, ...]:
+        if not self.memories or not self.rows:
+            return self.memories
+        count = len(self.memories[0].is_token)
+        owners = rows // (self.rows // count)
+        sentences, sizes = owners.unique_consecutive(return_counts=True)
+        if len(sizes) and bool((sizes != sizes[0]).any()):
+            # Unequal groups: give every row a memory of its own.
+            sentences = owners
+        if len(sentences) == count and bool((sentences == torch.arange(count, device=rows.device)).all()):
+            return self.memories
+        return tuple(memory.select(sentences) for memory in self.memories)
+
+
+class Decoded(NamedTuple):
+    """features `[batch, steps, feature]` for the output layer, and attention weights `[batch, steps, source_steps]`
+    (`None` without attention)."""
+
+    features: Tensor
+    weights: Tensor | None
+
+
+class Decoder(nn.Module):
+    """Embedding, bottom layer, attention, upper layers; or, with `input_feeding`, one stack run step by step.
+
+    Reference:
+        Contexts to the upper layers: Wu et al. (2016), arXiv:1609.08144; Chen et al. (2018), arXiv:1804.09849.
+        Attention after the only layer, input feeding: Luong et al. (2015), arXiv:1508.04025.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
+        options = {"forget_bias": config.forget_bias, "init_range": config.init_range}
+        self.config = config
+        self.embedding = nn.Embedding(config.target_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.attentions = nn.ModuleList(
+            build_attention(config.attention, hidden, config.annotation_size, config.attention_heads)
+            for _ in range((1 if context else 0) + config.output_attention)
+        )
+        if config.input_feeding:
+            self.stack = Recurrence(
+                config.cell,
+                config.embedding_size + hidden,
+                hidden,
+                config.decoder_layers,
+                dropout=config.hidden_dropout,
+                residual_from=1 if config.residual else None,
+                fused=config.fused,
+                **options,
+            )
+            self.combine = nn.Linear(hidden + context, hidden, bias=False)
+            self.feature_size = hidden
+            return
+        self.bottom = Recurrence(config.cell, config.embedding_size, hidden, 1, fused=config.fused, **options)
+        self.upper = Recurrence(
+            config.cell,
+            hidden,
+            hidden,
+            config.decoder_layers - 1,
+            context_size=context,
+            dropout=config.hidden_dropout,
+            residual_from=0 if config.residual else None,
+            fused=config.fused,
+            **options,
+        )
+        self.feature_size = hidden + context * len(self.attentions)
+
+    def start(self, encoded: Encoded, recurrent: StackState) -> DecoderState:
+        """The state before the first token, from what the bridge made of the encoder's final state."""
+        memories = tuple(attention.remember(encoded.annotations, encoded.is_token) for attention in self.attentions)
+        hidden = recurrent[0][0]
+        return DecoderState(recurrent, memories, torch.zeros_like(hidden) if self.config.input_feeding else None)
+
+    def forward(self, tokens: Int[Tensor, "batch steps"], state: DecoderState) -> Decoded:
+        """All steps of a known target (teacher forced); `tokens` start with `<S>`."""
+        embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+        if self.config.input_feeding:
+            return self.feed_steps(embedded, state)
+        outputs, _ = self.bottom(embedded, state.recurrent[:1])
+        contexts, weights = self.attend(0, outputs, state)
+        joined = contexts[0] if contexts else None
+        outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
+        outputs, _ = self.upper(outputs, state.recurrent[1:], joined)
+        if self.config.output_attention:
+            more, weights = self.attend(1, outputs, state)
+            contexts += more
+        return Decoded(torch.cat([outputs, *contexts], dim=-1), weights)
+
+    def feed_steps(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
+        """Luong's input feeding: step by step, since every step needs the attentional vector of the one before."""
+        assert state.feed is not None
+        size = self.config.embedding_size
+        cell = self.stack.layers[0].cells[0]
+        # The embeddings' share of the bottom layer's gates does not wait for anything.
+        projected = F.linear(embedded, cell.weight_input[:, :size], cell.bias)
+        weight_feed = cell.weight_input[:, size:].t()
+        features, weights = [], []
+        for time in range(embedded.shape[1]):
+            gates = torch.addmm(projected[:, time], state.feed, weight_feed)
+            outputs, below = cell.step(gates, state.recurrent[0])
+            outputs, above = self.stack.step_from(1, outputs, state.recurrent[1:])
+            combined, weight = self.combine_context(outputs, state)
+            state = DecoderState((below, *above), state.memories, combined)
+            features.append(combined)
+            weights.append(weight)
+        return Decoded(torch.stack(features, dim=1), torch.cat(weights, dim=1))
+
+    def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
+        """One step from one token per row: features for the output layer, and the next state."""
+        embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+        if state.feed is not None:
+            outputs, recurrent = self.stack.step(torch.cat([embedded, state.feed], dim=-1), state.recurrent)
+            combined, _ = self.combine_context(outputs, state)
+            return combined, DecoderState(recurrent, state.memories, combined)
+        outputs, below = self.bottom.step(embedded, state.recurrent[:1])
+        contexts = self.attend_rows(0, outputs, state)
+        joined = contexts[0] if contexts else None
+        outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
+        outputs, above = self.upper.step(outputs, state.recurrent[1:], joined)
+        if self.config.output_attention:
+            contexts += self.attend_rows(1, outputs, state)
+        return torch.cat([outputs, *contexts], dim=-1), DecoderState(below + above, state.memories, None)
+
+    def attend(
+        self, index: int, queries: Float[Tensor, "sentences queries hidden"], state: DecoderState
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """The contexts of one attention as a list, empty without attention, and its weights."""
+        if not self.attentions:
+            return [], None
+        contexts, weights = self.attentions[index](queries, state.memories[index])
+        return [contexts], weights
+
+    def attend_rows(self, index: int, queries: Float[Tensor, "rows hidden"], state: DecoderState) -> list[Tensor]:
+        """The same for one query per row: the rows of a sentence are its queries."""
+        if not self.attentions:
+            return []
+        sentences = len(state.memories[index].is_token)
+        contexts, _ = self.attend(index, queries.unflatten(0, (sentences, -1)), state)
+        return [contexts[0].flatten(0, 1)]
+
+    def combine_context(
+        self, outputs: Float[Tensor, "rows hidden"], state: DecoderState
+    ) -> tuple[Float[Tensor, "rows hidden"], Tensor]:
+        """Luong's attentional vector tanh(W [h; context]), and the weights `[sentences, rows / sentences, steps]`."""
+        memory = state.memories[0]
+        contexts, weights = self.attentions[0](outputs.unflatten(0, (len(memory.is_token), -1)), memory)
+        return self.combine(torch.cat([outputs, contexts.flatten(0, 1)], dim=-1)).tanh(), weights

@@ -1,0 +1,68 @@
+"""The encoder: source tokens to annotations and a final state."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seq2seq.config import PAD_ID, ModelConfig
+from seq2seq.recurrence import Recurrence, StackState
+
+
+class Encoded(NamedTuple):
+    """A batch of source sentences, read.
+
+    annotations `[batch, steps, annotation]`, 0 at padding; is_token `[batch, steps]`, False at padding; state: the
+    final state of every layer, each part `[batch, annotation]`.
+    """
+
+    annotations: Tensor
+    is_token: Tensor
+    state: StackState
+
+
+class Encoder(nn.Module):
+    """Embedding and a multilayer, uni- or bidirectional recurrence."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.source_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.recurrence = Recurrence(
+            config.cell,
+            config.embedding_size,
+            config.encoder_hidden_size,
+            config.encoder_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.hidden_dropout,
+            residual_from=1 if config.residual else None,
+            fused=config.fused,
+            forget_bias=config.forget_bias,
+            init_range=config.init_range,
+        )
+        self.config = config
+
+    def forward(self, source: Int[Tensor, "batch steps"], lengths: Int[Tensor, "batch"]) -> Encoded:
+        """Read the source: rows end with `<E>` at `lengths`, padding behind it."""
+        if self.config.reverse_source:
+            source = reverse_rows(source, lengths)
+        embedded = F.dropout(self.embedding(source), self.config.embedding_dropout, self.training)
+        annotations, state = self.recurrence.forward_lengths(embedded, lengths)
+        annotations = F.dropout(annotations, self.config.hidden_dropout, self.training)
+        steps = torch.arange(source.shape[1], device=source.device)
+        return Encoded(annotations, steps < lengths.unsqueeze(1), state)
+
+
+def reversed_positions(lengths: Int[Tensor, "batch"], steps: int) -> Int[Tensor, "batch steps"]:
+    """Where each step of a reversed row comes from; the last token (`<E>`) and the padding stay in place."""
+    position = torch.arange(steps, device=lengths.device).expand(len(lengths), steps)
+    mirrored = lengths.unsqueeze(1) - 2 - position
+    return torch.where(mirrored >= 0, mirrored, position)
+
+
+def reverse_rows(source: Int[Tensor, "batch steps"], lengths: Int[Tensor, "batch"]) -> Int[Tensor, "batch steps"]:
+    """Each row's tokens backwards (Sutskever et al. 2014, arXiv:1409.3215), `<E>` last as before."""
+    return source.gather(1, reversed_positions(lengths, source.shape[1]))

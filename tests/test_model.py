@@ -1,0 +1,161 @@
+"""Laws of the model, over every configuration."""
+
+import pytest
+import torch
+from configurations import SMALL, configurations, name
+
+from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, ModelConfig
+from seq2seq.errors import ConfigError
+from seq2seq.model import Seq2Seq
+
+every_configuration = pytest.mark.parametrize("config", configurations(), ids=name)
+SOURCE_LENGTHS = torch.tensor([5, 1, 7, 3])
+TARGET_LENGTHS = torch.tensor([4, 6, 1, 3])
+
+
+def rows(lengths: torch.Tensor, seed: int, padding: int = 0) -> torch.Tensor:
+    """Random rows of text ids that end with `<E>`, padded."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.full((len(lengths), int(lengths.max()) + padding), PAD_ID)
+    for row, length in zip(ids, lengths.tolist(), strict=True):
+        row[: length - 1] = torch.randint(4, 11, (length - 1,), generator=generator)
+        row[length - 1] = EOS_ID
+    return ids
+
+
+def build(config: ModelConfig) -> Seq2Seq:
+    torch.manual_seed(0)
+    return Seq2Seq(config).double().eval()
+
+
+SOURCE, TARGET = rows(SOURCE_LENGTHS, 1), rows(TARGET_LENGTHS, 2)
+
+
+@every_configuration
+def test_forward_is_step_by_step(config: ModelConfig) -> None:
+    model = build(config)
+    expected = model(SOURCE, SOURCE_LENGTHS, TARGET).log_softmax(-1)
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+    tokens = torch.full((len(TARGET),), BOS_ID)
+    for time in range(TARGET.shape[1]):
+        log_probs, state = model.step(tokens, state)
+        torch.testing.assert_close(log_probs, expected[:, time])
+        tokens = TARGET[:, time]
+
+
+@every_configuration
+def test_a_row_does_not_see_the_others_or_its_padding(config: ModelConfig) -> None:
+    model = build(config)
+    together = model(rows(SOURCE_LENGTHS, 1, padding=3), SOURCE_LENGTHS, rows(TARGET_LENGTHS, 2, padding=2))
+    for row, (source_length, target_length) in enumerate(zip(SOURCE_LENGTHS, TARGET_LENGTHS, strict=True)):
+        source, target = SOURCE[row : row + 1, :source_length], TARGET[row : row + 1, :target_length]
+        alone = model(source, source_length.reshape(1), target)
+        torch.testing.assert_close(together[row, :target_length], alone[0])
+
+
+@every_configuration
+def test_fused_is_unrolled(config: ModelConfig) -> None:
+    fused, unrolled = build(config), build(config.model_copy(update={"fused": False}))
+    for model in (fused, unrolled):
+        model(SOURCE, SOURCE_LENGTHS, TARGET).square().sum().backward()
+    torch.testing.assert_close(fused(SOURCE, SOURCE_LENGTHS, TARGET), unrolled(SOURCE, SOURCE_LENGTHS, TARGET))
+    for (key, expected), (_, given) in zip(unrolled.named_parameters(), fused.named_parameters(), strict=True):
+        torch.testing.assert_close(given.grad, expected.grad, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@every_configuration
+def test_selected_rows_go_on_as_they_would_have(config: ModelConfig) -> None:
+    model = build(config)
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+    tokens = torch.tensor([4, 5, 6, 7])
+    for selection in ([0, 1, 2, 3], [0, 0, 1, 1, 2, 2, 3, 3], [3, 3, 1, 1], [2, 0], [1, 1, 1, 0, 2], [3]):
+        chosen = torch.tensor(selection)
+        expected, _ = model.step(tokens[chosen], state.select(chosen))
+        plain, _ = model.step(tokens, state)
+        torch.testing.assert_close(expected, plain[chosen])
+    # A beam of two reorders within sentences, then one sentence leaves.
+    beam = state.select(torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
+    first, beam = model.step(torch.tensor([4, 5, 6, 7, 8, 9, 10, 4]), beam)
+    second, _ = model.step(torch.tensor([5, 6, 7, 8]), beam.select(torch.tensor([1, 0, 7, 6])))
+    whole, _ = model.step(torch.tensor([6, 5, 4, 4, 4, 4, 8, 7]), beam)
+    torch.testing.assert_close(second, whole[torch.tensor([1, 0, 7, 6])])
+
+
+@every_configuration
+def test_every_parameter_learns(config: ModelConfig) -> None:
+    model = build(config)
+    model(SOURCE, SOURCE_LENGTHS, TARGET).log_softmax(-1)[..., 5].sum().backward()
+    for key, weight in model.named_parameters():
+        assert weight.grad is not None, key
+        if key != "encoder.embedding.weight" or config.tied_embeddings != "all":
+            assert weight.grad.abs().sum() > 0, key
+
+
+def test_attention_weights_are_a_distribution_over_the_true_source() -> None:
+    for config in configurations():
+        weights = build(config).attend(SOURCE, SOURCE_LENGTHS, TARGET)
+        if config.attention == "none":
+            assert weights is None
+            continue
+        assert weights is not None
+        is_token = torch.arange(SOURCE.shape[1]) < SOURCE_LENGTHS.unsqueeze(1)
+        assert (weights[~is_token.unsqueeze(1).expand_as(weights)] == 0).all()
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+
+
+def test_reversed_source_reads_the_reversed_sentence() -> None:
+    plain, reverse = build(SMALL), build(SMALL.model_copy(update={"reverse_source": True}))
+    source = torch.tensor([[4, 5, 6, EOS_ID, PAD_ID], [7, 8, 9, 10, EOS_ID]])
+    turned = torch.tensor([[6, 5, 4, EOS_ID, PAD_ID], [10, 9, 8, 7, EOS_ID]])
+    lengths, target = torch.tensor([4, 5]), TARGET[:2]
+    torch.testing.assert_close(reverse(source, lengths, target), plain(turned, lengths, target))
+    expected, given = plain.attend(turned, lengths, target), reverse.attend(source, lengths, target)
+    assert expected is not None
+    assert given is not None
+    torch.testing.assert_close(given[0, :, :4], expected[0][:, [2, 1, 0, 3]])
+
+
+def test_the_forget_gate_starts_where_asked() -> None:
+    for bias in (0.0, 1.0, 2.0):
+        model = Seq2Seq(SMALL.model_copy(update={"forget_bias": bias}))
+        cell = model.encoder.recurrence.layers[0].cells[0]
+        assert (cell.bias[4:8] == bias).all()
+        assert (cell.bias[:4] == 0).all()
+
+
+def test_dropout_acts_in_training_only() -> None:
+    torch.manual_seed(0)
+    for field in ("embedding_dropout", "hidden_dropout", "output_dropout"):
+        model = Seq2Seq(SMALL.model_copy(update={field: 0.5}))
+        first, second = (model(SOURCE, SOURCE_LENGTHS, TARGET) for _ in range(2))
+        assert not torch.equal(first, second), field
+        model.eval()
+        first, second = (model(SOURCE, SOURCE_LENGTHS, TARGET) for _ in range(2))
+        assert torch.equal(first, second), field
+
+
+def test_parts_count_shared_parameters_once() -> None:
+    for tied in ("none", "decoder", "all"):
+        model = Seq2Seq(SMALL.model_copy(update={"tied_embeddings": tied}))
+        assert sum(count for _, count in model.parts()) == sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": "dot", "encoder_hidden_size": 3}, "as wide as the decoder"),
+        ({"attention": "multi_head", "attention_heads": 3}, "must divide"),
+        ({"attention": "none", "input_feeding": True}, "need an attention"),
+        ({"attention": "none", "bridge": "zero"}, "must see the source"),
+        ({"input_feeding": True, "output_attention": True}, "choose one"),
+        ({"tied_embeddings": "all", "source_vocabulary_size": 12}, "joint vocabulary"),
+        ({"tied_embeddings": "all", "bottleneck_size": 5}, "bottleneck_size"),
+        ({"bridge": "copy", "encoder_hidden_size": 3}, "as wide as the decoder"),
+        ({"hidden_size": 3}, "no field 'hidden_size'"),
+        ({"embedding_dropout": 1.0}, "less than 1"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_in_one_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        SMALL.model_copy(update=change)
+    assert "\n" not in str(caught.value)
