@@ -1,0 +1,45 @@
+"""What a search walks over and what it returns."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from torch import Tensor
+
+
+class State(Protocol):
+    """What a step function remembers of its rows, batch first."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The state of these rows [int64], in this order; a row may be repeated or left out."""
+        ...
+
+
+StateT = TypeVar("StateT", bound=State)
+
+Step = Callable[[Tensor, StateT], tuple[Tensor, StateT]]
+"""From the last token of every row [rows] and the state, to log-probabilities (nats, [rows, vocabulary]) of the next
+token and the next state. It may not write into what it returned before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One output. `tokens` has no `<E>`, but both probabilities count it.
+
+    Attributes:
+        tokens: ids, without `<S>` and `<E>`.
+        score: `log_prob` divided by the length penalty.
+        log_prob: natural logarithm of the probability of `tokens` followed by `<E>`.
+        token_log_probs: one per token and a last one for `<E>`.
+    """
+
+    tokens: list[int]
+    score: float
+    log_prob: float
+    token_log_probs: list[float]
+
+
+def impossible() -> Hypothesis:
+    """The answer where no output has a probability above zero, as after a training that diverged to NaN."""
+    return Hypothesis(tokens=[], score=-math.inf, log_prob=-math.inf, token_log_probs=[-math.inf])
