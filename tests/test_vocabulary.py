@@ -1,0 +1,262 @@
+"""Laws of the vocabulary: text comes back as it went in, no text becomes a special token, decoding never raises."""
+
+import pickle
+import unicodedata
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from seq2seq.errors import ConfigError, CorpusError, VocabularyError
+from seq2seq.vocabulary import Vocabulary
+
+KINDS = ("unigram", "bpe", "char", "word")
+HARD_TEXTS = [
+    "<S>",
+    "a<S>b </s> <E> <pad> <unk><S><S>",
+    "▁ ▁▁a ▅ b▁",
+    "<0x41> <0xFF>",
+    "e\u0301 ﬁ ½ … “quoted” 日本語 Ωμέγα",
+    "👩\u200d👩\u200d👧 🏳️\u200d🌈 flags",
+    "non\u00a0breaking\u202fspaces\u3000stay",
+]
+LINES = [f"the {n} small dogs run over {n * n} green hills" for n in range(60)] + HARD_TEXTS
+
+
+def train(lines=LINES, size=400, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return Vocabulary.train(lines, size, **options)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def vocabulary(request):
+    return train(kind=request.param)
+
+
+@pytest.fixture(scope="module")
+def bytewise():
+    return train(["a b c"], 300, byte_fallback=True)
+
+
+def canonical(text):
+    """The documented form, written another way than the library's."""
+    text = unicodedata.normalize("NFC", text)
+    text = "".join("\ufffd" if c in "\0\ufdd1\ufdd2\ufdd3" or 0xD800 <= ord(c) < 0xE000 else c for c in text)
+    text = "".join(" " if c in "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029" else c for c in text)
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text.strip(" ")
+
+
+@pytest.mark.parametrize("text", LINES[:5] + HARD_TEXTS)
+def test_text_comes_back_as_it_went_in(vocabulary, text):
+    assert vocabulary.decode(vocabulary.encode([text])) == [canonical(text)]
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back_through_bytes(bytewise, text):
+    (ids,) = bytewise.encode([text])
+    assert set(ids).isdisjoint({PAD_ID, UNK_ID, BOS_ID, EOS_ID})
+    assert bytewise.decode([ids]) == [canonical(text)]
+    assert bytewise.encode(bytewise.decode([ids])) == [ids], "the canonical form is a fixed point"
+
+
+@given(st.text(alphabet="<>SEpadunk/s▁▅ \t\u0301e0x41\ufdd1\ufdd3\ud800\0"))
+@settings(max_examples=300, deadline=None)
+def test_no_text_becomes_a_special_token(vocabulary, text):
+    (ids,) = vocabulary.encode([text])
+    assert set(ids).isdisjoint({PAD_ID, BOS_ID, EOS_ID})
+    assert (ids == []) == (canonical(text) == "")
+
+
+def any_vocabulary(kind):
+    return train(kind=kind, byte_fallback=kind in ("unigram", "bpe"), size=700)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoding_any_ids_gives_one_line(kind):
+    vocabulary = any_vocabulary(kind)
+    ids = st.integers() | st.integers(-1, len(vocabulary))
+
+    @given(st.lists(st.lists(ids)))
+    @settings(max_examples=200, deadline=None)
+    def check(rows):
+        texts = vocabulary.decode(rows)
+        assert len(texts) == len(rows)
+        for text in texts:
+            assert len((text + "x").splitlines()) == 1
+            assert text == canonical(text).replace("\ufffd", "\ufffd")
+
+    check()
+
+
+def test_special_tokens_and_ids_out_of_range_are_not_decoded(vocabulary):
+    (ids,) = vocabulary.encode(["the small dogs"])
+    noisy = [BOS_ID, PAD_ID, *ids, -1, 10**30, len(vocabulary), EOS_ID, PAD_ID]
+    assert vocabulary.decode([noisy, ids]) == ["the small dogs"] * 2
+    assert vocabulary.decode([]) == []
+    assert vocabulary.decode([[]]) == [""]
+
+
+def test_encoding_is_the_same_alone_batched_and_threaded(vocabulary):
+    alone = [vocabulary.encode([line])[0] for line in LINES]
+    assert vocabulary.encode(LINES) == alone
+    assert vocabulary.encode(LINES * 10, threads=4) == alone * 10
+    assert vocabulary.encode([]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_is_deterministic_and_quiet(kind, capfd):
+    first, second = train(kind=kind), train(iter(LINES), kind=kind)
+    assert first.to_bytes() == second.to_bytes()
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint != train(LINES[1:], kind=kind).fingerprint
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_four_special_tokens_have_their_ids(vocabulary):
+    assert vocabulary.tokens(range(4)) == ["<pad>", "<unk>", "<S>", "<E>"]
+    assert vocabulary.tokens([-1, len(vocabulary)]) == ["<unk>", "<unk>"]
+
+
+def test_pieces_join_to_the_text(vocabulary):
+    (ids,) = vocabulary.encode(["the small dogs"])
+    assert "".join(vocabulary.tokens(ids)) == "▁the▁small▁dogs"
+
+
+def test_size_is_reached_where_the_text_allows():
+    assert len(train(size=120, kind="unigram")) == 120
+    assert len(train(size=200, kind="bpe")) == 200
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "word"])
+def test_text_too_small_for_the_size(kind):
+    with pytest.warns(UserWarning, match="this text gives at most (\\d+)") as caught:
+        vocabulary = Vocabulary.train(["a b", "b c"], 1000, kind=kind)
+    assert str(len(vocabulary)) in str(caught[0].message)
+    with pytest.raises(VocabularyError, match=f"use size={len(vocabulary)} "):
+        Vocabulary.train(["a b", "b c"], 1000, kind=kind, hard=True)
+    again = Vocabulary.train(["a b", "b c"], len(vocabulary), kind=kind, hard=True)
+    assert len(again) == len(vocabulary), "the size that the message names works"
+
+
+def test_an_alphabet_has_the_size_it_has():
+    assert len(Vocabulary.train(["abc"], 100, kind="char")) == 4 + len("▁abc")
+    with pytest.raises(VocabularyError, match="use size=8"):
+        Vocabulary.train(["abc"], 100, kind="char", hard=True)
+
+
+def test_size_below_the_characters_names_the_least():
+    with pytest.raises(VocabularyError, match="at least 12, got 6"):
+        Vocabulary.train(["abcdefg"], 6)
+    assert len(train(["abcdefg"], 12)) == 12
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  ", "\t"], ["\u2028"]])
+def test_no_text(lines):
+    with pytest.raises(VocabularyError, match="needs text"):
+        Vocabulary.train(lines, 100)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 4},
+        {"size": 260, "byte_fallback": True},
+        {"kind": "bytes"},
+        {"character_coverage": 0.0},
+        {"character_coverage": 1.1},
+    ],
+)
+def test_options_that_cannot_be(options):
+    with pytest.raises(ConfigError):
+        Vocabulary.train(["a"], **{"size": 100} | options)
+
+
+@pytest.mark.parametrize("fault", [CorpusError("train.de:7: broken"), KeyboardInterrupt()])
+def test_an_error_while_reading_lines_comes_through(fault):
+    def lines():
+        yield "good"
+        raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        Vocabulary.train(lines(), 100)
+    assert caught.value is fault
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_longer_than_sentencepiece_reads_is_not_left_out(kind):
+    long = "word " * 5_000 + "Ж"
+    assert "Ж" in train(["short", long], 100, kind=kind).decode([range(100)])[0]
+
+
+@given(st.lists(st.text(max_size=12), max_size=5), st.integers(5, 60), st.sampled_from(KINDS), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_tiny_corpora_train_or_say_why(lines, size, kind, byte_fallback):
+    size += 256 * byte_fallback
+    try:
+        vocabulary = train(lines, size, kind=kind, byte_fallback=byte_fallback)
+    except VocabularyError as error:
+        said = str(error)
+        assert "\n" not in said
+        assert "SentencePiece cannot" not in said, "a cause that we know not"
+    else:
+        assert len(vocabulary) <= size
+
+
+def test_save_and_load(vocabulary, tmp_path):
+    path = tmp_path / "new folder" / "source.model"
+    vocabulary.save(path)
+    vocabulary.save(path)
+    assert [file.name for file in path.parent.iterdir()] == ["source.model"]
+    for copy in (
+        Vocabulary.load(path),
+        Vocabulary.from_bytes(vocabulary.to_bytes()),
+        pickle.loads(pickle.dumps(vocabulary)),
+    ):
+        assert copy.fingerprint == vocabulary.fingerprint
+        assert copy.encode(LINES) == vocabulary.encode(LINES)
+
+
+def test_a_failed_save_leaves_the_old_file(vocabulary, tmp_path):
+    folder = tmp_path / "source.model"
+    folder.mkdir()
+    with pytest.raises(VocabularyError, match="cannot be written"):
+        vocabulary.save(folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_files_that_are_no_vocabulary(tmp_path, capfd):
+    path = tmp_path / "source.model"
+    with pytest.raises(VocabularyError, match=r"source\.model: cannot be read"):
+        Vocabulary.load(path)
+    for content in (b"", b"\0", b"hello", "héllo wörld\n".encode() * 100):
+        path.write_bytes(content)
+        with pytest.raises(VocabularyError, match=r"source\.model: "):
+            Vocabulary.load(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_truncated_file_is_refused_wherever_it_was_cut():
+    model = train(size=120).to_bytes()
+    normaliser = len(b"identity") + 6  # The last part says what is the default anyway: without it nothing changes.
+    for length in range(len(model) - normaliser):
+        with pytest.raises(VocabularyError):
+            Vocabulary.from_bytes(model[:length])
+
+
+def test_a_sentencepiece_model_of_others_is_refused():
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES), model_writer=model, vocab_size=100, minloglevel=3
+    )
+    with pytest.raises(VocabularyError, match="must be ids 0 to 3"):
+        Vocabulary.from_bytes(model.getvalue())
