@@ -1,0 +1,310 @@
+"""Reading and checking parallel text; every fault names its file and line.
+
+A file is UTF-8, with or without a byte-order mark, plain or compressed (`.gz`, `.xz`, `.zip`). Only `\\n` ends a
+line, and the `\\r` of a `\\r\\n` goes with it: other characters that some programs take for line ends (form feed,
+U+0085, U+2028) stay inside, because they would put two sides out of step.
+
+    text = read_lines("train.de.gz", "train.en.gz")
+    for source, target in text: ...
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import json
+import lzma
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Any
+
+from seq2seq.errors import ConfigError, CorpusError
+
+Pair = tuple[str, str]
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which pairs are of use in training; validation and translation drop nothing.
+
+    Lengths are in tokens and do not count `<E>`. `None`: no such limit.
+    """
+
+    max_length: int | None = 256
+    """Of the longer side."""
+    max_ratio: float | None = 9.0
+    """Longer side over shorter side."""
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise ConfigError(f"max_length must be at least 1, got {self.max_length}; None keeps pairs of any length")
+        if self.max_ratio is not None and not 1 <= self.max_ratio < math.inf:
+            raise ConfigError(f"max_ratio must be at least 1, got {self.max_ratio}; None keeps pairs of any ratio")
+
+
+class ParallelText:
+    """Pairs of source and target text that can be read again and again, without being held in memory.
+
+    Attributes:
+        name: where the pairs come from, for messages.
+
+    Args:
+        read: begins at the first pair each time; raises `CorpusError` at a fault.
+    """
+
+    def __init__(self, name: str, read: Callable[[], Iterator[Pair]]) -> None:
+        self.name = name
+        self._read = read
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return self._count_and_fingerprint[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pairs, in hexadecimal: equal for equal text, from whatever kind of file."""
+        return self._count_and_fingerprint[1]
+
+    def check(self) -> ParallelText:
+        """Read all of it once, so that a fault is found now rather than in the middle of something.
+
+        Raises:
+            CorpusError: at the first fault.
+        """
+        _ = self._count_and_fingerprint
+        return self
+
+    def sources(self) -> Iterator[str]:
+        """The source side."""
+        return (source for source, _ in self)
+
+    def targets(self) -> Iterator[str]:
+        """The target side."""
+        return (target for _, target in self)
+
+    @cached_property
+    def _count_and_fingerprint(self) -> tuple[int, str]:
+        count, digest = 0, hashlib.sha256()
+        for pair in self:
+            # No text holds NUL, so that no two corpora can give the same bytes.
+            digest.update("\0".join((*pair, "")).encode())
+            count += 1
+        return count, digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"ParallelText({self.name!r})"
+
+
+def read_text(path: StrPath) -> Iterator[str]:
+    """The lines of one file, without their ends.
+
+    Args:
+        path: a file; `archive.zip/member` chooses from an archive by the end of a name.
+
+    Raises:
+        CorpusError: if it is missing, empty, truncated, not UTF-8, or holds NUL.
+    """
+    number = 0
+    with _faults_of_reading(path), _open(Path(path)) as file:
+        for number, raw in enumerate(file, start=1):
+            start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+            try:
+                line = raw[start:].removesuffix(b"\n").removesuffix(b"\r").decode()
+            except UnicodeDecodeError as error:
+                why = _why_not_utf8(raw[start:], error)
+                raise CorpusError(f"{path}:{number}: {why}") from None
+            if "\0" in line:
+                raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
+            yield line
+    if number == 0:
+        raise CorpusError(f"{path}: is empty; give a file with at least one line")
+
+
+def read_lines(source_path: StrPath, target_path: StrPath) -> ParallelText:
+    """Two files: line n of the one is the translation of line n of the other."""
+
+    def read() -> Iterator[Pair]:
+        sources, targets = read_text(source_path), read_text(target_path)
+        for count, (source, target) in enumerate(zip_longest(sources, targets)):
+            if source is None or target is None:
+                longer = count + 1 + sum(1 for _ in (targets if source is None else sources))
+                counts = (count, longer) if source is None else (longer, count)
+                raise CorpusError(
+                    f"both files must have as many lines, got {counts[0]} in {source_path} and {counts[1]} in "
+                    f"{target_path}; find where they come apart, or align them again"
+                )
+            yield source, target
+
+    return ParallelText(f"{source_path} | {target_path}", read)
+
+
+def read_tsv(path: StrPath, columns: tuple[int, int] = (0, 1)) -> ParallelText:
+    """One file whose columns are separated by tabs. There is no quoting: a quotation mark is text.
+
+    Args:
+        path: the file.
+        columns: where source and target stand, counted from 0.
+    """
+    if min(columns) < 0:
+        raise ConfigError(f"columns are counted from 0, got {columns}")
+
+    def read() -> Iterator[Pair]:
+        for number, line in enumerate(read_text(path), start=1):
+            fields = line.split("\t")
+            if len(fields) <= max(columns):
+                raise CorpusError(
+                    f"{path}:{number}: must have {max(columns) + 1} columns separated by tabs, got {len(fields)}; "
+                    "mend the line or choose other columns"
+                )
+            yield fields[columns[0]], fields[columns[1]]
+
+    return ParallelText(str(path), read)
+
+
+def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> ParallelText:
+    """One file with a JSON object on every line.
+
+    Args:
+        path: the file.
+        keys: of source and target; `translation.de` looks for `de` inside of `translation`.
+    """
+
+    def read() -> Iterator[Pair]:
+        for number, line in enumerate(read_text(path), start=1):
+            place = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise CorpusError(f"{place}: must be a JSON object, got {_shorten(line)} ({error})") from None
+            yield _field(row, keys[0], place), _field(row, keys[1], place)
+
+    return ParallelText(str(path), read)
+
+
+def read_hub(name: str, split: str, keys: tuple[str, str], config: str | None = None) -> ParallelText:
+    """A data set of the Hugging Face Hub, or a local folder that `datasets` understands.
+
+    It is fetched when it is first read, and then kept by `datasets`.
+
+    Args:
+        name: such as `bentrevett/multi30k`.
+        split: such as `train`.
+        keys: columns of source and target; `translation.de` looks for `de` inside of `translation`.
+        config: the data set's configuration, where it has several.
+    """
+    place = f"{name}/{config}/{split}" if config else f"{name}/{split}"
+
+    def read() -> Iterator[Pair]:
+        # Slow to import, and needed by this function alone.
+        import datasets
+
+        try:
+            rows = datasets.load_dataset(name, config, split=split)
+        except Exception as error:  # Dozens of kinds, from a wrong name to no network.
+            raise CorpusError(
+                f"{place}: cannot be loaded ({_one_line(error)}); check name, split and network"
+            ) from None
+        number = 0
+        for number, row in enumerate(rows, start=1):
+            yield _field(row, keys[0], f"{place}:{number}"), _field(row, keys[1], f"{place}:{number}")
+        if number == 0:
+            raise CorpusError(f"{place}: is empty; choose another split")
+
+    return ParallelText(place, read)
+
+
+def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
+    """Pairs that are in memory."""
+    kept = [(_text(source, f"{name}:{n}"), _text(target, f"{name}:{n}")) for n, (source, target) in enumerate(pairs, 1)]
+    if not kept:
+        raise CorpusError(f"{name}: is empty; give at least one pair")
+    return ParallelText(name, lambda: iter(kept))
+
+
+def _field(row: Any, key: str, place: str) -> str:
+    """The text under a key, which may lead into objects inside of the row."""
+    value = row
+    for part in [key] if isinstance(row, Mapping) and key in row else key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            found = ", ".join(map(str, value)) if isinstance(value, Mapping) else _shorten(repr(value))
+            raise CorpusError(f"{place}: has no {key!r}, got {found}; choose other keys")
+        value = value[part]
+    return _text(value, f"{place}: {key!r}")
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise CorpusError(f"{place}: must be text, got {_shorten(repr(value))}")
+    if "\0" in value:
+        raise CorpusError(f"{place}: holds NUL (character {value.index(chr(0))}), so it is no text; remove it")
+    if not value.isascii() and (half := next((c for c in value if "\ud800" <= c <= "\udfff"), None)):
+        raise CorpusError(
+            f"{place}: holds {half!r}, half of a surrogate pair, so it is no text; encode it as UTF-8 again"
+        )
+    return value
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
+    if archive or path.suffix == ".zip":
+        wanted = str(path.relative_to(archive)) if archive else ""
+        with zipfile.ZipFile(archive or path) as members, members.open(_member(members, wanted, path)) as file:
+            yield file
+    else:
+        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+        with opener(path, "rb") as file:
+            yield file
+
+
+def _member(archive: zipfile.ZipFile, wanted: str, path: Path) -> str:
+    """The one file of an archive whose name ends as wanted; those that begin with `_` or `.` are asides."""
+    files = [name for name in archive.namelist() if not name.endswith("/")]
+    chosen = [name for name in files if name.endswith(wanted) and (wanted or not name.startswith(("_", ".")))]
+    chosen = [wanted] if wanted in files else chosen
+    if len(chosen) != 1:
+        holds = ", ".join(files) or "nothing"
+        raise CorpusError(
+            f"{path}: must mean one file of {archive.filename}, which holds {holds}; add /NAME to the path"
+        )
+    return chosen[0]
+
+
+@contextmanager
+def _faults_of_reading(path: StrPath) -> Iterator[None]:
+    broken = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, RuntimeError)
+    try:
+        yield
+    except EOFError:
+        raise CorpusError(f"{path}: is truncated, its compressed data has no end; fetch it again") from None
+    except broken as error:
+        raise CorpusError(f"{path}: cannot be unpacked ({_one_line(error)}); fetch it again") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+
+
+def _why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
+    found = f"0x{line[error.start]:02x}"
+    return f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

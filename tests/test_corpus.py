@@ -1,0 +1,233 @@
+"""Laws of reading: equal text from any kind of file, only newlines end lines, every fault is named with its place."""
+
+import gzip
+import json
+import lzma
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq.corpus import Limits, from_pairs, read_hub, read_jsonl, read_lines, read_text, read_tsv
+from seq2seq.errors import ConfigError, CorpusError
+
+PAIRS = [("ein Hund", "a dog"), ("", "blank"), ("zwei\u2028Katzen\x0c \x85", "two\rcats\v"), ("Größe 👩‍👧", "e\u0301")]
+SOURCES = "".join(f"{source}\n" for source, _ in PAIRS).encode()
+TARGETS = "".join(f"{target}\n" for _, target in PAIRS).encode()
+
+
+def write(path, content):
+    """Content in whatever packing the name asks for."""
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    elif path.suffix == ".xz":
+        content = lzma.compress(content)
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("text.txt", content)
+        return path
+    path.write_bytes(content)
+    return path
+
+
+def message(read):
+    with pytest.raises(CorpusError) as caught:
+        list(read() if callable(read) else read)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+@pytest.fixture(params=["", ".gz", ".xz", ".zip"])
+def packing(request):
+    return request.param
+
+
+def test_all_kinds_of_files_give_the_same_pairs(tmp_path, packing):
+    tsv = "".join(f"{n}\t{source}\t{target}\textra\n" for n, (source, target) in enumerate(PAIRS))
+    rows = "".join(json.dumps({"source": source, "translation": {"en": target}}) + "\n" for source, target in PAIRS)
+    texts = [
+        read_lines(write(tmp_path / f"de{packing}", SOURCES), write(tmp_path / f"en{packing}", TARGETS)),
+        read_tsv(write(tmp_path / f"both.tsv{packing}", tsv.encode()), columns=(1, 2)),
+        read_jsonl(write(tmp_path / f"both.jsonl{packing}", rows.encode()), keys=("source", "translation.en")),
+        from_pairs(PAIRS),
+    ]
+    for text in texts:
+        assert list(text) == PAIRS
+        assert list(text) == PAIRS, "a second reading"
+        assert len(text) == len(PAIRS)
+        assert list(text.sources()) == [source for source, _ in PAIRS]
+        assert list(text.targets()) == [target for _, target in PAIRS]
+        assert text.check() is text
+    assert len({text.fingerprint for text in texts}) == 1
+
+
+@given(
+    st.lists(st.tuples(st.text("ab\n"), st.text("ab\n")), min_size=1),
+    st.lists(st.tuples(st.text("ab\n"), st.text("ab\n")), min_size=1),
+)
+def test_different_text_has_another_fingerprint(pairs, others):
+    assert (from_pairs(pairs).fingerprint == from_pairs(others).fingerprint) == (pairs == others)
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\0"))), st.booleans(), st.booleans())
+def test_only_newlines_end_lines(tmp_path_factory, lines, mark, last):
+    path = tmp_path_factory.mktemp("lines") / "file"
+    lines = [line.removesuffix("\r") for line in [*lines, "end"]]
+    if mark is False and lines[0].startswith("\ufeff"):
+        lines[0] = "x" + lines[0]
+    text = "\n".join(lines) + ("\n" if last else "")
+    path.write_bytes(("\ufeff" if mark else "").encode() + text.encode())
+    assert list(read_text(path)) == lines
+    path.write_bytes(("\ufeff" if mark else "").encode() + text.replace("\n", "\r\n").encode())
+    assert list(read_text(path)) == lines, "the same with \\r\\n"
+
+
+def test_blank_lines_are_lines(tmp_path):
+    assert list(read_text(write(tmp_path / "f", b"\n \n\n"))) == ["", " ", ""]
+
+
+def test_a_very_long_line(tmp_path):
+    line = "wort " * 200_000
+    assert list(read_text(write(tmp_path / "f.gz", line.encode()))) == [line]
+
+
+def test_invalid_utf8_is_placed(tmp_path, packing):
+    path = write(tmp_path / f"bad{packing}", b"good\nb\xc3\xb6\xffd\nend\n")
+    assert message(read_text(path)).startswith(f"{path}:2: is not UTF-8 (0xff at byte 4 of the line)")
+    other = write(tmp_path / "en", b"1\n2\n3\n")
+    assert message(read_lines(other, path)).startswith(f"{path}:2: ")
+    assert message(read_lines(path, other).check).startswith(f"{path}:2: ")
+
+
+def test_utf16_is_recognised(tmp_path):
+    assert "1: is UTF-16" in message(read_text(write(tmp_path / "bad", "hällo\n".encode("utf-16"))))
+
+
+def test_nul_is_placed(tmp_path):
+    path = write(tmp_path / "bad", b"good\nba\0d\n")
+    assert f"{path}:2: holds NUL" in message(read_text(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file(tmp_path, packing, content):
+    if content and packing:
+        pytest.skip("once is enough")
+    path = write(tmp_path / f"bad{packing}", content)
+    if content:
+        assert list(read_text(path)) == [""], "a byte-order mark alone is a line without a newline"
+    else:
+        assert message(read_text(path)).startswith(f"{path}: is empty")
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert f"{tmp_path}/none.gz: cannot be read (No such file" in message(read_text(tmp_path / "none.gz"))
+    assert f"{tmp_path}: cannot be read (Is a directory)" in message(read_text(tmp_path))
+
+
+def test_nothing_is_read_before_it_is_asked_for(tmp_path):
+    text = read_lines(tmp_path / "de", tmp_path / "en")
+    write(tmp_path / "de", SOURCES)
+    write(tmp_path / "en", TARGETS)
+    assert list(text) == PAIRS
+
+
+@pytest.mark.parametrize("packing", [".gz", ".xz", ".zip"])
+def test_packed_files_that_are_broken(tmp_path, packing):
+    path = write(tmp_path / f"bad{packing}", "".join(f"line {n * n}\n" for n in range(5_000)).encode())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    said = message(read_text(path))
+    assert said.startswith(f"{path}: ")
+    assert "fetch it again" in said
+    path.write_bytes(b"not packed at all\n")
+    assert "cannot be unpacked" in message(read_text(path))
+    path.write_bytes(whole[:100] + b"\x55" * 20 + whole[120:])
+    assert "fetch it again" in message(read_text(path))
+
+
+def test_a_truncated_gz_is_named_so(tmp_path):
+    path = write(tmp_path / "bad.gz", SOURCES)
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "is truncated" in message(read_text(path))
+
+
+def test_members_of_an_archive(tmp_path):
+    path = tmp_path / "deu-eng.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("_about.txt", "about")
+        archive.writestr("folder/", "")
+        archive.writestr("folder/deu.txt", "Hund\n")
+    assert list(read_text(path)) == ["Hund"]
+    assert list(read_text(path / "_about.txt")) == ["about"]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("folder/eng.txt", "dog\n")
+    assert "which holds _about.txt, folder/deu.txt, folder/eng.txt; add /NAME" in message(read_text(path))
+    assert list(read_lines(path / "deu.txt", path / "folder/eng.txt")) == [("Hund", "dog")]
+    assert "must mean one file" in message(read_text(path / "fra.txt"))
+
+
+@pytest.mark.parametrize(("sources", "targets", "counts"), [("1\n2\n3\n", "1\n", (3, 1)), ("1\n", "1\n2\n\n", (1, 3))])
+def test_unequal_counts_are_both_told(tmp_path, sources, targets, counts):
+    source, target = write(tmp_path / "de", sources.encode()), write(tmp_path / "en.gz", targets.encode())
+    said = message(read_lines(source, target))
+    assert f"got {counts[0]} in {source} and {counts[1]} in {target}" in said
+
+
+def test_a_missing_column_is_placed(tmp_path):
+    path = write(tmp_path / "f.tsv", b"a\tb\nc\n")
+    assert f"{path}:2: must have 2 columns separated by tabs, got 1" in message(read_tsv(path))
+    with pytest.raises(ConfigError):
+        read_tsv(path, columns=(-1, 0))
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("", "must be a JSON object"),
+        ("{", "must be a JSON object"),
+        ("[" * 100_000, "must be a JSON object"),
+        ("[1]", "has no 'source'"),
+        ('{"target": "b"}', "has no 'source', got target"),
+        ('{"source": 1, "target": "b"}', "'source': must be text, got 1"),
+        ('{"source": null, "target": "b"}', "'source': must be text, got None"),
+        ('{"source": "a\\u0000", "target": "b"}', "holds NUL"),
+        ('{"source": "a", "target": "\\ud800"}', "half of a surrogate pair"),
+    ],
+)
+def test_bad_json_is_placed(tmp_path, row, fault):
+    path = write(tmp_path / "f.jsonl", ('{"source": "a", "target": "b"}\n' + row + "\n").encode())
+    said = message(read_jsonl(path))
+    assert said.startswith(f"{path}:2: ")
+    assert fault in said
+    assert len(said) < 400
+
+
+def test_bad_pairs_in_memory():
+    assert "mine:2: holds NUL" in message(lambda: from_pairs([("a", "b"), ("c", "\0")], name="mine"))
+    assert "mine:1: must be text, got None" in message(lambda: from_pairs([("a", None)], name="mine"))
+    assert "mine: is empty" in message(lambda: from_pairs([], name="mine"))
+
+
+@pytest.mark.parametrize("values", [{"max_length": 0}, {"max_ratio": 0.5}, {"max_ratio": float("nan")}])
+def test_limits_that_cannot_be(values):
+    with pytest.raises(ConfigError):
+        Limits(**values)
+
+
+def test_a_data_set_in_a_local_folder(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = "".join(json.dumps({"translation": {"de": source, "en": target}}) + "\n" for source, target in PAIRS)
+    (folder / "train.jsonl").write_text(rows)
+    text = read_hub(str(folder), "train", ("translation.de", "translation.en"))
+    assert list(text) == PAIRS
+    assert text.fingerprint == from_pairs(PAIRS).fingerprint
+    assert f"{folder}/train:1: has no 'fr'" in message(read_hub(str(folder), "train", ("fr", "translation.en")))
+    assert "cannot be loaded" in message(read_hub(str(folder), "test", ("a", "b")))
+    assert "check name, split and network" in message(read_hub(str(tmp_path / "none"), "train", ("a", "b")))
