@@ -178,7 +178,7 @@ def paired_bootstrap(
     return Comparison(
         baseline=Score(name, first.score, signature.format()),
         system=Score(name, second.score, signature.format()),
-        p_value=second.p_value,
+        p_value=1.0 if first.score == second.score else second.p_value,
         baseline_interval=(float(first.mean), float(first.ci)),
         system_interval=(float(second.mean), float(second.ci)),
     )
