@@ -189,13 +189,16 @@ class TrainingConfig(Config):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Probability, Probability] = (0.9, 0.98)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["constant", "inverse_sqrt", "plateau"] = "constant"
+    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau"] = "constant"
+    """After the warm-up: as it is; falling with 1 / sqrt(step); half a cosine down to `min_learning_rate` at the last
+    step; or lowered whenever validation stops improving."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the rate rises linearly from 0; works with every schedule."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 1
     """Validations without a better score before the learning rate is multiplied by `plateau_factor`."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    """A plateau never lowers the rate below this."""
+    """`plateau` and `cosine` never lower the rate below this."""
     label_smoothing: Probability = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     clip_value: Annotated[float, Field(gt=0)] | None = None
@@ -213,6 +216,11 @@ class TrainingConfig(Config):
             )
         if self.schedule == "inverse_sqrt" and self.warmup_steps == 0:
             raise ValueError("schedule='inverse_sqrt' needs warmup_steps of at least 1, got 0; 4000 is usual")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                "min_learning_rate must be at most learning_rate, "
+                f"got {self.min_learning_rate} and {self.learning_rate}"
+            )
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError(
                 f"clip by norm or by value, got clip_norm={self.clip_norm} and clip_value={self.clip_value}; "

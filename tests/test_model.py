@@ -75,7 +75,7 @@ def test_selected_rows_go_on_as_they_would_have(config: ModelConfig) -> None:
         torch.testing.assert_close(expected, plain[chosen])
     # A beam of two reorders within sentences, then one sentence leaves.
     beam = state.select(torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]))
-    first, beam = model.step(torch.tensor([4, 5, 6, 7, 8, 9, 10, 4]), beam)
+    _, beam = model.step(torch.tensor([4, 5, 6, 7, 8, 9, 10, 4]), beam)
     second, _ = model.step(torch.tensor([5, 6, 7, 8]), beam.select(torch.tensor([1, 0, 7, 6])))
     whole, _ = model.step(torch.tensor([6, 5, 4, 4, 4, 4, 8, 7]), beam)
     torch.testing.assert_close(second, whole[torch.tensor([1, 0, 7, 6])])

@@ -1,0 +1,122 @@
+"""What happens around the epochs: a line for the reader, the best model kept, a progress bar."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+from seq2seq import package
+from seq2seq.training.module import TranslationModule
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class KeepBest(Callback):
+    """Writes the model folder whenever validation finds a better model, so the best one is always on disk.
+
+    Args:
+        folder: the model folder.
+        languages: of source and target, for the folder's metadata.
+    """
+
+    def __init__(self, folder: Path, languages: tuple[str, str]) -> None:
+        self.folder = folder
+        self.languages = languages
+        self.best: dict[str, Any] = {}
+        self.trained_seconds = 0.0
+        self.resumed_at = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TranslationModule)
+        summary = self.summarise(trainer, pl_module)
+        value = summary["monitored"]
+        if not self.best or value > self.best["monitored"]:
+            self.best = summary
+            package.save(
+                self.folder,
+                pl_module.model,
+                pl_module.source_vocabulary,
+                pl_module.target_vocabulary,
+                languages=self.languages,
+                training=summary,
+            )
+
+    def summarise(self, trainer: Trainer, module: TranslationModule) -> dict[str, Any]:
+        """What `config.json` tells about the training; `monitored` grows with quality."""
+        config = module.training_config
+        loss = float(trainer.callback_metrics["validation_loss"])
+        monitored = -loss if config.monitor == "loss" else module.scores[config.monitor].value
+        return {
+            "epochs": trainer.current_epoch + 1,
+            "steps": trainer.global_step,
+            "minutes": round((self.trained_seconds + time.perf_counter() - self.resumed_at) / 60, 2),
+            "monitored": monitored if math.isfinite(monitored) else -math.inf,
+            "validation": {"loss": loss, **{name: str(score) for name, score in module.scores.items()}},
+            "settings": config.model_dump(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        seconds = self.trained_seconds + time.perf_counter() - self.resumed_at
+        return {"best": self.best, "trained_seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+        self.trained_seconds = state_dict["trained_seconds"]
+
+
+class EpochLine(Callback):
+    """After every validation one line on standard error, and a few translations.
+
+    Args:
+        samples: how many translations to show.
+    """
+
+    def __init__(self, samples: int = 3) -> None:
+        self.samples = samples
+        self.started = time.perf_counter()
+        self.seconds = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TranslationModule)
+        logged, scores = trainer.callback_metrics, pl_module.scores
+        loss = float(logged["validation_loss"])
+        say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            f" · step {trainer.global_step}"
+            f" · loss {float(pl_module.epoch_loss) / pl_module.epoch_tokens:.3f}"
+            f" · validation loss {loss:.3f}, perplexity {math.exp(min(loss, 99)):.2f},"
+            f" BLEU {scores['bleu'].value:.2f}, exact match {scores['exact_match'].value:.1f}%"
+            f" · {pl_module.epoch_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
+            f" · {time.perf_counter() - self.started:.0f} s"
+        )
+        for index in sorted(pl_module.translations)[: self.samples]:
+            say(f"    {pl_module.translations[index]}    (reference: {pl_module.references[index]})")
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich bar on standard error: loss, tokens/s, learning rate and gradient norm as they are now."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10, console_kwargs={"stderr": True})
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        return shown

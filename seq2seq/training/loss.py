@@ -1,0 +1,94 @@
+"""Cross-entropy of a large vocabulary without ever holding all logits.
+
+The output layer and its loss are one operation that goes through the rows in blocks: logits, softmax and the three
+products of a block stay in the processor's cache, and the gradient is finished in the forward pass. Beside the plain
+`cross_entropy(linear(...))`, its slow twin in the tests, this saves the memory for logits, log-softmax and their
+gradients (three arrays of tokens x vocabulary) and the time to move them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+BLOCK_NUMBERS = 1 << 21
+"""Logits per block: 8 MiB in float32."""
+
+
+class Losses(NamedTuple):
+    """Sums over the rows, in nats: `smoothed` is trained on (and has the gradient), `plain` is reported."""
+
+    smoothed: Tensor
+    plain: Tensor
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Sums of smoothed and plain cross-entropy of `features @ weight.T + bias`; only the first is differentiable."""
+
+    @staticmethod
+    def forward(
+        context: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        rows, vocabulary = features.shape[0], weight.shape[0]
+        needs_gradient = any(context.needs_input_grad)
+        gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
+        block = max(1, BLOCK_NUMBERS // vocabulary)
+        smoothed = features.new_zeros((), dtype=torch.float64)
+        plain = features.new_zeros((), dtype=torch.float64)
+        for start in range(0, rows, block):
+            part = slice(start, start + block)
+            logits = torch.addmm(bias, features[part], weight.t())
+            losses, gradient = block_losses(logits, targets[part], smoothing)
+            smoothed += losses[0]
+            plain += losses[1]
+            if needs_gradient:
+                torch.mm(gradient, weight, out=gradients[0][part])
+                gradients[1].addmm_(gradient.t(), features[part])
+                gradients[2] += gradient.sum(dim=0)
+        context.save_for_backward(*gradients)
+        plain = plain.to(features.dtype)
+        context.mark_non_differentiable(plain)
+        return smoothed.to(features.dtype), plain
+
+    @staticmethod
+    def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None
+
+
+def block_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Loss sums (smoothed, plain) of a block, and the gradient of the smoothed one, written over the logits."""
+    vocabulary = logits.shape[1]
+    rows = torch.arange(len(targets), device=logits.device)
+    chosen = logits[rows, targets]
+    mean = logits.mean(dim=1) if smoothing else chosen
+    # One exponential per logit serves both the normaliser and the softmax.
+    largest = logits.amax(dim=1, keepdim=True)
+    exponentials = logits.sub_(largest).exp_()
+    total = exponentials.sum(dim=1, keepdim=True)
+    normaliser = (largest + total.log()).squeeze(1)
+    plain = (normaliser - chosen).sum()
+    smoothed = (1 - smoothing) * plain + smoothing * (normaliser - mean).sum()
+    gradient = exponentials.div_(total)
+    if smoothing:
+        gradient -= smoothing / vocabulary
+    gradient[rows, targets] -= 1 - smoothing
+    return (smoothed, plain), gradient
+
+
+def linear_cross_entropy(
+    features: Float[Tensor, "rows features"],
+    weight: Float[Tensor, "vocabulary features"],
+    bias: Float[Tensor, "vocabulary"],
+    targets: Int[Tensor, "rows"],
+    smoothing: float = 0.0,
+) -> Losses:
+    """Cross-entropy summed over the rows, with label smoothing (Szegedy et al. 2016, arXiv:1512.00567).
+
+    Args:
+        smoothing: share of the probability that the training target spreads over the whole vocabulary.
+    """
+    smoothed, plain = LinearCrossEntropy.apply(features, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]  # torch's is
+    return Losses(smoothed, plain)

@@ -1,0 +1,99 @@
+"""The loss against its slow twin, the schedules against their formulas, and a run against itself."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from seq2seq.config import TrainingConfig
+from seq2seq.errors import ConfigError
+from seq2seq.training import build_optimizer, build_schedulers, linear_cross_entropy, loss, rate_factor
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("block", [1, 40, 1 << 20])
+def test_blockwise_loss_is_cross_entropy(smoothing: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "BLOCK_NUMBERS", block)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(13, 5), (7, 5), (7,)]
+    features, weight, bias = (
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes
+    )
+    targets = torch.randint(7, (13,), generator=generator)
+    logits = F.linear(features, weight, bias)
+    slow = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    fast = linear_cross_entropy(features, weight, bias, targets, smoothing)
+    torch.testing.assert_close(fast.smoothed, slow)
+    torch.testing.assert_close(fast.plain, F.cross_entropy(logits, targets, reduction="sum"))
+    parts = (features, weight, bias)
+    for given, expected in zip(
+        torch.autograd.grad(fast.smoothed / 3, parts), torch.autograd.grad(slow / 3, parts), strict=True
+    ):
+        torch.testing.assert_close(given, expected)
+
+
+def rates(config: TrainingConfig, steps: int) -> list[float]:
+    """The learning rate at each step."""
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], config)
+    (entry,) = build_schedulers(optimizer, config, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        entry["scheduler"].step()
+    return found
+
+
+def test_schedules_follow_their_formulas() -> None:
+    constant = rates(TrainingConfig(learning_rate=2.0, warmup_steps=4), 8)
+    assert constant == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0])
+    root = rates(TrainingConfig(learning_rate=2.0, warmup_steps=4, schedule="inverse_sqrt"), 16)
+    assert root[3] == pytest.approx(2.0)
+    assert root[15] == pytest.approx(1.0)
+    cosine = rates(TrainingConfig(learning_rate=2.0, schedule="cosine", min_learning_rate=1.0), 9)
+    assert cosine[0] == pytest.approx(2.0)
+    assert cosine == sorted(cosine, reverse=True)
+    assert rate_factor(TrainingConfig(schedule="cosine"), 10)(10) == pytest.approx(0.0)
+
+
+def test_a_plateau_lowers_the_rate_that_the_warm_up_reached() -> None:
+    config = TrainingConfig(
+        learning_rate=1.0, warmup_steps=4, schedule="plateau", plateau_patience=0, min_learning_rate=0.4
+    )
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], config)
+    warmup, plateau = (entry["scheduler"] for entry in build_schedulers(optimizer, config, 100))
+    seen = []
+    for _ in range(5):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        warmup.step()
+    assert seen == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    for score, expected in [(20.0, 1.0), (21.0, 1.0), (21.0, 0.5), (22.0, 0.5), (1.0, 0.4), (0.0, 0.4)]:
+        plateau.step(score)
+        warmup.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_optimisers_learn_with_fused_kernels(name: str) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer([weight], TrainingConfig(optimizer=name, learning_rate=0.1))
+    assert optimizer.defaults["fused"]
+    weight.square().sum().backward()
+    optimizer.step()
+    assert (weight < 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_sentences": 8}, "either batch_tokens or batch_sentences"),
+        ({"batch_tokens": None}, "either batch_tokens or batch_sentences"),
+        ({"schedule": "inverse_sqrt"}, "needs warmup_steps"),
+        ({"clip_value": 1.0}, "by norm or by value"),
+        ({"learning_rate": 0}, "greater than 0"),
+        ({"min_learning_rate": 1.0}, "at most learning_rate"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**change)
