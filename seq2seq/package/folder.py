@@ -1,0 +1,233 @@
+"""Writing and reading a model folder.
+
+    config.json         versions, `ModelConfig`, languages, training summary; size and SHA-256 of the next three
+    model.safetensors   the weights, shared ones once
+    source.model        SentencePiece; for both sides when joint
+    target.model        SentencePiece
+    README.md           a model card
+
+Saving never leaves a mixture. The new files are written to a hidden folder inside of the model folder, which is renamed
+to `.saved` when all of them are on the disk; from then on they count, and are moved to their places one by one. Whoever
+reads takes a file from `.saved` if it is still there. Other files in the folder are not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from seq2seq.config import ModelConfig
+from seq2seq.errors import PackageError, VocabularyError
+from seq2seq.model import Seq2Seq
+from seq2seq.package.metadata import FileFacts, Metadata, model_card
+from seq2seq.vocabulary import Vocabulary
+
+CONFIG, WEIGHTS, SOURCE, TARGET, CARD = "config.json", "model.safetensors", "source.model", "target.model", "README.md"
+
+SAVED = ".saved"
+UNFINISHED = ".saving"
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a model folder holds. The vocabularies are one object when joint."""
+
+    model: Seq2Seq
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    metadata: Metadata
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+
+def save(
+    folder: StrPath,
+    model: Seq2Seq,
+    source_vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    *,
+    languages: tuple[str, str] = ("", ""),
+    training: Mapping[str, Any] | None = None,
+    card: str | None = None,
+) -> None:
+    """Write a model folder; after a crash there is the old model or the new one.
+
+    Args:
+        folder: made if it does not exist; a model in it is replaced, other files stay.
+        model: its weights are written as they are.
+        source_vocabulary: of its source side.
+        target_vocabulary: of its target side.
+        languages: names of source and target.
+        training: a summary, of values that JSON knows.
+        card: the README; `None`: one made from the rest.
+
+    Raises:
+        PackageError: if the vocabularies do not fit the model, or the folder cannot be written.
+    """
+    _check_sizes(model.config, source_vocabulary, target_vocabulary, str(folder))
+    joint = source_vocabulary.fingerprint == target_vocabulary.fingerprint
+    contents = {
+        WEIGHTS: safetensors.torch.save({name: tensor.contiguous() for name, tensor in _weights(model).items()}),
+        SOURCE: source_vocabulary.to_bytes(),
+    }
+    if not joint:
+        contents[TARGET] = target_vocabulary.to_bytes()
+    metadata = Metadata(
+        library=f"seq2seq-lightning {version('seq2seq-lightning')}",
+        languages=languages,
+        joint=joint,
+        model=model.config,
+        training=dict(training or {}),
+        files={name: FileFacts.of(content) for name, content in contents.items()},
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    contents[CONFIG] = metadata.to_json().encode()
+    contents[CARD] = (model_card(metadata, parameters) if card is None else card).encode()
+    try:
+        _replace(Path(folder), contents)
+    except OSError as error:
+        raise PackageError(f"{folder}: cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def load(folder: StrPath, device: str | torch.device = "cpu") -> Package:
+    """Read a model folder, ready to translate. Nothing is unpickled and no random numbers are drawn.
+
+    Raises:
+        PackageError: if a file is missing, truncated, of another model or of another program.
+    """
+    folder = Path(folder)
+    metadata = Metadata.from_json(_read(folder, CONFIG), str(folder / CONFIG))
+    source = _read_vocabulary(folder, SOURCE, metadata)
+    target = source if metadata.joint else _read_vocabulary(folder, TARGET, metadata)
+    _check_sizes(metadata.model, source, target, str(folder))
+    with torch.random.fork_rng(devices=[]):
+        model = Seq2Seq(metadata.model)
+    _load_weights(model, _read_checked(folder, WEIGHTS, metadata), str(folder / WEIGHTS))
+    return Package(model.to(device).eval(), source, target, metadata)
+
+
+def _weights(model: Seq2Seq) -> dict[str, Tensor]:
+    """Every tensor of the model under one name, shared ones too."""
+    return {name: tensor.detach() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def _load_weights(model: Seq2Seq, content: bytes, place: str) -> None:
+    try:
+        tensors = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise PackageError(f"{place}: is not a whole safetensors file ({error}); copy it again") from None
+    weights = _weights(model)
+    wrong = sorted(
+        {name for name in weights.keys() & tensors.keys() if weights[name].shape != tensors[name].shape}
+        | (weights.keys() ^ tensors.keys())
+    )
+    if wrong:
+        raise PackageError(
+            f"{place}: does not belong to the model that {CONFIG} describes ({', '.join(wrong[:3])}); copy both again"
+        )
+    for name, tensor in tensors.items():
+        weights[name].copy_(tensor)
+
+
+def _read_vocabulary(folder: Path, name: str, metadata: Metadata) -> Vocabulary:
+    content = _read_checked(folder, name, metadata)
+    try:
+        return Vocabulary.from_bytes(content)
+    except VocabularyError as error:
+        raise PackageError(f"{folder / name}: {error}") from None
+
+
+def _check_sizes(config: ModelConfig, source: Vocabulary, target: Vocabulary, place: str) -> None:
+    sizes = config.source_vocabulary_size, config.target_vocabulary_size
+    if (len(source), len(target)) != sizes:
+        raise PackageError(
+            f"{place}: the vocabularies must have the sizes of the model's configuration, "
+            f"got {len(source)} and {len(target)} for {sizes[0]} and {sizes[1]}; use those it was trained with"
+        )
+
+
+def _read_checked(folder: Path, name: str, metadata: Metadata) -> bytes:
+    """A file that `config.json` knows, byte for byte."""
+    content, facts = _read(folder, name), metadata.files.get(name)
+    if facts is None:
+        raise PackageError(f"{folder / CONFIG}: says nothing of {name}; copy the model folder again")
+    if len(content) < facts.size:
+        raise PackageError(
+            f"{folder / name}: is truncated, it must have {facts.size} bytes and has {len(content)}; copy it again"
+        )
+    if FileFacts.of(content) != facts:
+        raise PackageError(
+            f"{folder / name}: is not the file that was saved with {CONFIG} (another SHA-256); copy both again"
+        )
+    return content
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """A file's content, from `.saved` where a save was interrupted before it was moved."""
+    try:
+        try:
+            return (folder / SAVED / name).read_bytes()
+        except FileNotFoundError:
+            return (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if name == CONFIG:
+            raise PackageError(
+                f"{folder}: is not a model folder, it has no {CONFIG}; give a folder that a recipe made"
+            ) from None
+        raise PackageError(f"{folder / name}: is missing; copy the model folder again") from None
+    except OSError as error:
+        raise PackageError(f"{folder / name}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _replace(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Put these files into the folder, all or none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _finish(folder)
+    unfinished = folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for name, content in contents.items():
+        with (unfinished / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    _sync(unfinished)
+    unfinished.rename(folder / SAVED)  # From here on the new model counts.
+    _sync(folder)
+    _finish(folder)
+    if TARGET not in contents:
+        (folder / TARGET).unlink(missing_ok=True)
+
+
+def _finish(folder: Path) -> None:
+    """Move what a save left in `.saved` to its place, as an interrupted one did not."""
+    saved = folder / SAVED
+    if saved.is_dir():
+        for path in saved.iterdir():
+            path.replace(folder / path.name)
+        _sync(folder)
+        saved.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    """Make renames inside of a folder outlast a power cut; not every system can open a folder for it."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
