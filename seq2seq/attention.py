@@ -10,6 +10,7 @@ all hypotheses of a beam in search.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float
@@ -123,7 +124,8 @@ class MultiHeadAttention(nn.Module):
 
     def split(self, features: Float[Tensor, "sentences rows size"]) -> Float[Tensor, "sentences heads rows part"]:
         """Deal the features out to the heads."""
-        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        parts: Tensor = features.unflatten(-1, (self.heads, -1))
+        return parts.transpose(1, 2)
 
 
 Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAttention
@@ -133,5 +135,9 @@ def build_attention(kind: str, query_size: int, annotation_size: int, heads: int
     """The attention that `ModelConfig.attention` names (any but `none`)."""
     if kind == "multi_head":
         return MultiHeadAttention(query_size, annotation_size, heads)
-    kinds = {"dot": DotAttention, "general": GeneralAttention, "additive": AdditiveAttention}
+    kinds: dict[str, Callable[[int, int], Attention]] = {
+        "dot": DotAttention,
+        "general": GeneralAttention,
+        "additive": AdditiveAttention,
+    }
     return kinds[kind](query_size, annotation_size)

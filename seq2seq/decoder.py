@@ -9,14 +9,14 @@ has to go step by step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seq2seq.attention import Memory, build_attention
+from seq2seq.attention import Attention, Memory, build_attention
 from seq2seq.config import PAD_ID, ModelConfig
 from seq2seq.encoder import Encoded
 from seq2seq.recurrence import Recurrence, StackState
@@ -51,7 +51,7 @@ class DecoderState:
             return self.memories
         count = len(self.memories[0].is_token)
         owners = rows // (self.rows // count)
-        sentences, sizes = owners.unique_consecutive(return_counts=True)
+        sentences, sizes = torch.unique_consecutive(owners, return_counts=True)
         if len(sizes) and bool((sizes != sizes[0]).any()):
             # Unequal groups: give every row a memory of its own.
             sentences = owners
@@ -79,7 +79,6 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
-        options = {"forget_bias": config.forget_bias, "init_range": config.init_range}
         self.config = config
         self.embedding = nn.Embedding(config.target_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
         self.attentions = nn.ModuleList(
@@ -95,12 +94,21 @@ class Decoder(nn.Module):
                 dropout=config.hidden_dropout,
                 residual_from=1 if config.residual else None,
                 fused=config.fused,
-                **options,
+                forget_bias=config.forget_bias,
+                init_range=config.init_range,
             )
             self.combine = nn.Linear(hidden + context, hidden, bias=False)
             self.feature_size = hidden
             return
-        self.bottom = Recurrence(config.cell, config.embedding_size, hidden, 1, fused=config.fused, **options)
+        self.bottom = Recurrence(
+            config.cell,
+            config.embedding_size,
+            hidden,
+            1,
+            fused=config.fused,
+            forget_bias=config.forget_bias,
+            init_range=config.init_range,
+        )
         self.upper = Recurrence(
             config.cell,
             hidden,
@@ -110,13 +118,15 @@ class Decoder(nn.Module):
             dropout=config.hidden_dropout,
             residual_from=0 if config.residual else None,
             fused=config.fused,
-            **options,
+            forget_bias=config.forget_bias,
+            init_range=config.init_range,
         )
         self.feature_size = hidden + context * len(self.attentions)
 
     def start(self, encoded: Encoded, recurrent: StackState) -> DecoderState:
         """The state before the first token, from what the bridge made of the encoder's final state."""
-        memories = tuple(attention.remember(encoded.annotations, encoded.is_token) for attention in self.attentions)
+        attentions = cast(list[Attention], list(self.attentions))
+        memories = tuple(attention.remember(encoded.annotations, encoded.is_token) for attention in attentions)
         hidden = recurrent[0][0]
         return DecoderState(recurrent, memories, torch.zeros_like(hidden) if self.config.input_feeding else None)
 
@@ -137,7 +147,6 @@ class Decoder(nn.Module):
 
     def feed_steps(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
         """Luong's input feeding: step by step, since every step needs the attentional vector of the one before."""
-        assert state.feed is not None
         size = self.config.embedding_size
         cell = self.stack.layers[0].cells[0]
         # The embeddings' share of the bottom layer's gates does not wait for anything.
@@ -145,6 +154,7 @@ class Decoder(nn.Module):
         weight_feed = cell.weight_input[:, size:].t()
         features, weights = [], []
         for time in range(embedded.shape[1]):
+            assert state.feed is not None
             gates = torch.addmm(projected[:, time], state.feed, weight_feed)
             outputs, below = cell.step(gates, state.recurrent[0])
             outputs, above = self.stack.step_from(1, outputs, state.recurrent[1:])

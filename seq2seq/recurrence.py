@@ -6,7 +6,7 @@ twin. Both see sequences batch first; rows may end early (`lengths`), and what l
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from seq2seq.cells import CELLS, CellState
+from seq2seq.cells import CELLS, CellState, LSTMCell
 
 StackState = tuple[CellState, ...]
 """The state of every layer, bottom first; each part `[rows, directions * hidden]`."""
@@ -28,7 +28,7 @@ class Layer(nn.Module):
         input_size, hidden_size: features of an input vector; units per direction.
         bidirectional: a second cell reads each row backwards; outputs and states are joined forward first.
         fused: use torch's kernel; otherwise the cell's own equations, step by step.
-        cell_options: passed on to the cell (`forget_bias`, `init_range`).
+        forget_bias, init_range: how the cells start.
     """
 
     def __init__(
@@ -38,14 +38,22 @@ class Layer(nn.Module):
         hidden_size: int,
         bidirectional: bool = False,
         fused: bool = True,
-        **cell_options: float,
+        forget_bias: float = 1.0,
+        init_range: float = 0.1,
     ) -> None:
         super().__init__()
         directions = 2 if bidirectional else 1
-        self.cells = nn.ModuleList(CELLS[cell](input_size, hidden_size, **cell_options) for _ in range(directions))
+        self.directions = nn.ModuleList(
+            CELLS[cell](input_size, hidden_size, forget_bias, init_range) for _ in range(directions)
+        )
         self.state_parts = CELLS[cell].state_parts
         self.hidden_size = hidden_size
         self.fused = fused
+
+    @property
+    def cells(self) -> list[LSTMCell]:
+        """The cell of each direction."""
+        return cast(list[LSTMCell], list(self.directions))
 
     def zero_state(self, inputs: Float[Tensor, "rows *any"]) -> CellState:
         """The state before the first step, on the device and in the precision of the inputs."""
@@ -74,13 +82,14 @@ class Layer(nn.Module):
             # The kernel adds two biases; ours is one.
             weights += [cell.weight_input, cell.weight_hidden, cell.bias, torch.zeros_like(cell.bias)]
         # [rows, directions * hidden] <-> [directions, rows, hidden]
-        directions = [torch.stack(part.chunk(len(self.cells), dim=-1)) for part in state]
-        options = (weights, True, 1, 0.0, self.training, len(self.cells) == 2)
+        states = [torch.stack(part.chunk(len(self.cells), dim=-1)) for part in state]
+        both = len(self.cells) == 2
+        # Biases, one layer, no dropout.
         if batch_sizes is None:
-            outputs, *directions = torch.lstm(inputs, directions, *options, False)
+            outputs, *states = torch.lstm(inputs, states, weights, True, 1, 0.0, self.training, both, False)
         else:
-            outputs, *directions = torch.lstm(inputs, batch_sizes, directions, *options)
-        return outputs, tuple(torch.cat(part.unbind(0), dim=-1) for part in directions)
+            outputs, *states = torch.lstm(inputs, batch_sizes, states, weights, True, 1, 0.0, self.training, both)
+        return outputs, tuple(torch.cat(part.unbind(0), dim=-1) for part in states)
 
     def unroll(
         self, inputs: Float[Tensor, "batch steps features"], lengths: Int[Tensor, "batch"], state: CellState
@@ -105,7 +114,7 @@ class Layer(nn.Module):
 
 
 def unroll_cell(
-    cell: nn.Module,
+    cell: LSTMCell,
     inputs: Float[Tensor, "batch steps features"],
     lengths: Int[Tensor, "batch"],
     state: CellState,
@@ -136,7 +145,7 @@ class Recurrence(nn.Module):
     """A stack of layers with dropout between them and, if asked, residual connections.
 
     Args:
-        cell, hidden_size, bidirectional, fused, cell_options: as in `Layer`.
+        cell, hidden_size, bidirectional, fused, forget_bias, init_range: as in `Layer`.
         input_size: features of the first layer's inputs.
         layers: how many.
         context_size: features of a context that joins the input of every layer (0: none).
@@ -158,17 +167,23 @@ class Recurrence(nn.Module):
         dropout: float = 0.0,
         residual_from: int | None = None,
         fused: bool = True,
-        **cell_options: float,
+        forget_bias: float = 1.0,
+        init_range: float = 0.1,
     ) -> None:
         super().__init__()
         width = hidden_size * (2 if bidirectional else 1)
         sizes = ([input_size + context_size] + [width + context_size] * layers)[:layers]
-        self.layers = nn.ModuleList(
-            Layer(cell, size, hidden_size, bidirectional, fused, **cell_options) for size in sizes
+        self.stack = nn.ModuleList(
+            Layer(cell, size, hidden_size, bidirectional, fused, forget_bias, init_range) for size in sizes
         )
         self.dropout = dropout
         self.residual_from = layers if residual_from is None else residual_from
         self.fused = fused
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, bottom first."""
+        return cast(list[Layer], list(self.stack))
 
     def zero_state(self, inputs: Float[Tensor, "rows *any"]) -> StackState:
         """The state of every layer before the first step."""
@@ -196,13 +211,15 @@ class Recurrence(nn.Module):
             return self.unroll_lengths(inputs, lengths)
         steps = inputs.shape[1]
         packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        order = packed.unsorted_indices
+        assert order is not None
         final: list[CellState] = []
         for index, layer in enumerate(self.layers):
             dropped = packed._replace(data=self.join(packed.data, None, index))
             outputs, end = layer.run_packed(dropped, layer.zero_state(inputs))
             data = outputs.data + packed.data if index >= self.residual_from else outputs.data
             packed = packed._replace(data=data)
-            final.append(tuple(part.index_select(0, packed.unsorted_indices) for part in end))
+            final.append(tuple(part.index_select(0, order) for part in end))
         padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=steps)
         return RecurrenceOutput(padded, tuple(final))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
@@ -58,10 +59,11 @@ class TranslationModule(LightningModule):
         self.epoch_tokens = 0
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
 
-    def configure_optimizers(self) -> dict[str, Any] | tuple[list[Any], list[Any]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.parameters(), self.training_config)
         total = int(self.trainer.estimated_stepping_batches)
-        return [optimizer], build_schedulers(optimizer, self.training_config, total)
+        schedulers: list[Any] = build_schedulers(optimizer, self.training_config, total)
+        return [optimizer], schedulers
 
     def losses(self, batch: Batch, smoothing: float) -> tuple[Losses, int]:
         """Summed losses of a batch, and how many target tokens it holds."""
