@@ -1,4 +1,4 @@
-"""Dates as people write them in ten languages -> ISO 8601, one pair per line: `lördag 21 november 2026<tab>2026-11-21`.
+"""Dates as people write them in thirteen languages -> ISO 8601, one pair per line: `lördag 21 november 2026<tab>2026-11-21`.
 
 Made with Babel from Unicode's CLDR, the tables that operating systems write dates with. Run it again to get the same
 files: everything is drawn with one seed. No date of the validation or test set appears in training, in any spelling.
@@ -23,7 +23,7 @@ FIRST_DAY, DAYS = date(1969, 1, 1), 36_525
 FORMATS = ("short", "medium", "long", "full", "yMMMEd")
 STYLES = [
     (locale, form)
-    for locale in ("de", "en_GB", "en_US", "es", "fr", "it", "nl", "pl", "pt", "ru", "sv")
+    for locale in ("de", "en_GB", "en_US", "es", "fr", "hu", "it", "ja", "lt", "nl", "pl", "pt", "ru", "sv")
     for form in FORMATS
     if (locale, form) != ("en_US", "short")
 ]
