@@ -1,0 +1,18 @@
+"""Tokenised memory-mapped corpora, length-bucketed batches, and the data module that training runs on."""
+
+from seq2seq.data.module import Batch, Batches, ParallelDataModule, padding_share
+from seq2seq.data.plan import Budget, batch_plan, planned_padding, sorted_plan
+from seq2seq.data.tokens import Tokens, tokenise
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Budget",
+    "ParallelDataModule",
+    "Tokens",
+    "batch_plan",
+    "padding_share",
+    "planned_padding",
+    "sorted_plan",
+    "tokenise",
+]

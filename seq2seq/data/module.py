@@ -1,0 +1,199 @@
+"""From parallel text to the batches of every epoch and rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from seq2seq.corpus import Limits, Pair, ParallelText
+from seq2seq.data.plan import Budget, Indices, batch_plan, planned_padding, sorted_plan
+from seq2seq.data.tokens import Tokens, tokenise
+from seq2seq.vocabulary import Vocabulary
+
+
+class Batch(NamedTuple):
+    """Pairs of token ids. Each row ends in `<E>` and is filled up with `<pad>`; none begins with `<S>`.
+
+    Attributes:
+        source: [batch, source_steps] ids.
+        source_lengths: [batch] tokens, `<E>` included.
+        target: [batch, target_steps] ids.
+        target_lengths: [batch] tokens, `<E>` included.
+        indices: [batch] numbers of the pairs in the corpus, counted from 0.
+    """
+
+    source: Tensor
+    source_lengths: Tensor
+    target: Tensor
+    target_lengths: Tensor
+    indices: Tensor
+
+
+class Batches:
+    """The batches of one rank, epoch after epoch; iterate over it once per epoch.
+
+    It stands where a `DataLoader` would. Cutting rows out of mapped memory is so quick that worker processes only cost.
+
+    Args:
+        tokens: the corpus.
+        plan: from an epoch to its batches, of all ranks.
+        rank: takes batches rank, rank + ranks, ...
+        ranks: processes that work together.
+        epoch: says which epoch it is, counted from 0; `set_epoch` replaces it.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        plan: Callable[[int], list[Indices]],
+        rank: int = 0,
+        ranks: int = 1,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.tokens = tokens
+        self.plan = plan
+        self.rank = rank
+        self.ranks = ranks
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, whose batches come next: for use without a trainer."""
+        self.epoch = lambda: epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in self.plan(self.epoch())[self.rank :: self.ranks]:
+            yield self._batch(rows)
+
+    @cached_property
+    def _count(self) -> int:
+        return len(self.plan(0)[self.rank :: self.ranks])
+
+    def _batch(self, rows: Indices) -> Batch:
+        lengths = torch.from_numpy(self.tokens.lengths[rows]).long()
+        source, target = (torch.from_numpy(self.tokens.padded(side, rows)) for side in (0, 1))
+        return Batch(source, lengths[:, 0], target, lengths[:, 1], torch.from_numpy(self.tokens.indices[rows]))
+
+
+class ParallelDataModule(LightningDataModule):
+    """Training and validation batches of a parallel corpus.
+
+    Training drops blank pairs and pairs beyond the limits, and is shuffled anew each epoch as a pure function of
+    (seed, epoch, rank). Validation drops nothing and comes sorted by length; `Batch.indices` restores its order.
+
+    Args:
+        train: pairs to learn from.
+        validation: pairs to judge by.
+        source_vocabulary: of the source side.
+        target_vocabulary: of the target side; may be the same object.
+        batch_tokens: tokens of a batch's longer side, padding included; or
+        batch_sentences: pairs of a batch.
+        seed: of the order.
+        cache: folder for tokenised corpora; a second run starts from it.
+        limits: which training pairs are of use.
+        workers: threads that tokenise; `None`: one per core.
+
+    Raises:
+        ConfigError: unless one budget is given.
+        CorpusError: from `prepare_data`, at a fault in the text or if no pair is left.
+    """
+
+    def __init__(
+        self,
+        train: ParallelText,
+        validation: ParallelText,
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        *,
+        batch_tokens: int | None = None,
+        batch_sentences: int | None = None,
+        seed: int = 1,
+        cache: Path,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.validation = validation
+        self.source_vocabulary = source_vocabulary
+        self.target_vocabulary = target_vocabulary
+        self.budget = Budget(batch_tokens, batch_sentences)
+        self.seed = seed
+        self.cache = Path(cache)
+        self.limits = limits
+        self.workers = workers
+
+    @cached_property
+    def validation_pairs(self) -> list[Pair]:
+        """The raw text that translations are judged by."""
+        return list(self.validation)
+
+    @cached_property
+    def train_tokens(self) -> Tokens:
+        """The training pairs that are of use, tokenised."""
+        return self._tokens(self.train, self.limits)
+
+    @cached_property
+    def validation_tokens(self) -> Tokens:
+        """All validation pairs, tokenised."""
+        return self._tokens(self.validation, None)
+
+    def prepare_data(self) -> None:
+        """Tokenise what the cache does not hold; Lightning calls it in one process of each machine."""
+        _ = self.train_tokens, self.validation_tokens
+
+    def train_dataloader(self) -> Batches:
+        """The batches of this rank, which follow the trainer's epochs."""
+        rank, ranks = self._rank()
+        plan = partial(batch_plan, self.train_tokens.lengths, self.budget, self.seed, ranks=ranks)
+        return Batches(self.train_tokens, plan, rank, ranks, self._epoch)
+
+    def val_dataloader(self) -> Batches:
+        """The batches of this rank, the same every time."""
+        rank, ranks = self._rank()
+        plan = sorted_plan(self.validation_tokens.lengths, self.budget, ranks)
+        return Batches(self.validation_tokens, lambda _: plan, rank, ranks)
+
+    def describe(self) -> str:
+        """What is trained and validated on, a line each."""
+        train, validation = self.train_tokens, self.validation_tokens
+        plans = {
+            "training": (train, batch_plan(train.lengths, self.budget, self.seed, 0)),
+            "validation": (validation, sorted_plan(validation.lengths, self.budget)),
+        }
+        return "\n".join(f"{name}: {_describe(*figures)}" for name, figures in plans.items())
+
+    def _tokens(self, text: ParallelText, limits: Limits | None) -> Tokens:
+        return tokenise(text, self.source_vocabulary, self.target_vocabulary, self.cache, limits, self.workers)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+
+def padding_share(batches: Iterable[Batch]) -> float:
+    """Share of the positions, of both sides together, that hold no token: 0 is none."""
+    tokens, positions = 0, 0
+    for batch in batches:
+        tokens += int(batch.source_lengths.sum() + batch.target_lengths.sum())
+        positions += batch.source.numel() + batch.target.numel()
+    return 1 - tokens / positions
+
+
+def _describe(tokens: Tokens, plan: list[Indices]) -> str:
+    pairs, (source, target) = len(tokens), tokens.lengths.sum(axis=0)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in tokens.dropped.items())
+    return (
+        f"{pairs:,} pairs ({dropped or 'none'} dropped), {source:,} + {target:,} tokens, "
+        f"{len(plan):,} batches, {planned_padding(tokens.lengths, plan):.1%} padding"
+    )

@@ -1,0 +1,151 @@
+"""Which pairs form which batches: pure functions of lengths, seed and epoch.
+
+Pairs are laid out along a snake: strips of like target length, and inside a strip by source length, up in one and down
+in the next. Neighbours are then alike on both sides, and a batch is a stretch of the snake that fills the budget.
+In each epoch random amounts are first added to the lengths, so that a pair meets other pairs every time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seq2seq.errors import ConfigError
+
+Indices = NDArray[np.int64]
+Lengths = NDArray[np.int32]
+
+_BLUR = 1.5
+"""Tokens: more mixes pairs better and pads more. On 29,000 captions of 15 tokens padding goes from 6% to 8%, and of
+the pairs of one batch that meet again in the next epoch's there are 18% instead of 45%."""
+
+_SLACK = 0.02
+"""Share of the budget held back when the number of batches is fixed, so that no epoch needs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much a batch may hold: tokens of its longer side, padding included, or pairs.
+
+    Raises:
+        ConfigError: unless exactly one of the two is given, and at least 1.
+    """
+
+    tokens: int | None = None
+    sentences: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) == (self.sentences is None):
+            raise ConfigError(
+                f"give either batch_tokens or batch_sentences, got {self.tokens} and {self.sentences}; "
+                "set the other to None"
+            )
+        if min(self.tokens or 1, self.sentences or 1, self.size) < 1:
+            raise ConfigError(f"a batch must hold at least 1, got {self.size}; 4000 tokens or 64 sentences are usual")
+
+    @property
+    def size(self) -> int:
+        """Of a full batch, in the unit of `costs`."""
+        return self.sentences if self.tokens is None else self.tokens  # type: ignore[return-value]  # one is given
+
+    def costs(self, lengths: Lengths) -> Indices:
+        """What each pair takes of the budget, times the pairs of its batch if it is the longest.
+
+        Args:
+            lengths: [pairs, 2] tokens of source and target.
+        """
+        longer = lengths.max(axis=1, initial=1).astype(np.int64)
+        return np.ones_like(longer) if self.tokens is None else longer
+
+
+def batch_plan(lengths: Lengths, budget: Budget, seed: int, epoch: int, ranks: int = 1) -> list[Indices]:
+    """The batches of one epoch in the order of training; rank r takes `plan[r::ranks]`.
+
+    Every pair is in exactly one batch. All epochs have equally many batches, a multiple of `ranks`, and the batches
+    that the ranks work on at the same time are of like shape. (Batches are repeated only where each is a single pair
+    and their number no multiple of `ranks`.)
+
+    Args:
+        lengths: [pairs, 2] tokens of source and target, `<E>` included.
+        budget: of one batch on one rank; a pair above it has a batch of its own.
+        seed: of the training.
+        epoch: counted from 0.
+        ranks: processes that train together.
+    """
+    random = np.random.default_rng((seed, epoch))
+    count = _batch_count(lengths, budget, ranks)
+    costs = budget.costs(lengths)
+    for blur in (_BLUR, 0.0):
+        plan = _cut(_snake(lengths, costs, budget.size, blur, random), costs, budget.size)
+        if len(plan) <= count:
+            break
+    plan = sorted(_spread(plan, count), key=lambda batch: int(lengths[batch].max(axis=0).sum()))
+    together = random.permutation(count // ranks)
+    return [plan[group * ranks + rank] for group in together for rank in range(ranks)]
+
+
+def sorted_plan(lengths: Lengths, budget: Budget, ranks: int = 1) -> list[Indices]:
+    """Batches by length, longest first, the same every time: for validation.
+
+    Each pair is in one batch, and the number of batches is a multiple of `ranks`, as in `batch_plan`.
+    """
+    order = np.lexsort((lengths[:, 1], lengths[:, 0]))[::-1]
+    plan = _cut(order, budget.costs(lengths), budget.size)
+    return _spread(plan, math.ceil(len(plan) / ranks) * ranks)
+
+
+def planned_padding(lengths: Lengths, plan: list[Indices]) -> float:
+    """Share of a plan's positions, of both sides together, that hold no token: 0 is none."""
+    positions = sum(len(batch) * int(lengths[batch].max(axis=0).sum()) for batch in plan)
+    tokens = sum(int(lengths[batch].sum()) for batch in plan)
+    return 1 - tokens / positions
+
+
+def _batch_count(lengths: Lengths, budget: Budget, ranks: int) -> int:
+    """Batches of every epoch: as many as one of them takes with a little room, and never fewer than the last resort."""
+    costs, random = budget.costs(lengths), np.random.default_rng(0)
+    room = budget.size if budget.tokens is None else int(budget.size * (1 - _SLACK))
+    counts = [
+        len(_cut(_snake(lengths, costs, budget.size, blur, random), costs, size))
+        for blur, size in ((_BLUR, room), (0.0, budget.size))
+    ]
+    return math.ceil(max(counts) / ranks) * ranks
+
+
+def _snake(lengths: Lengths, costs: Indices, size: int, blur: float, random: np.random.Generator) -> Indices:
+    """All pairs in an order in which neighbours are alike on both sides."""
+    blurred = lengths + blur * random.random(lengths.shape, dtype=np.float32)
+    # As many strips as there are batches in one: both sides vary equally little in a batch.
+    strips = max(1, round(math.sqrt(costs.sum() / size)))
+    source, target = np.floor(blurred[:, 0]), blurred[:, 1]
+    by_target = np.argsort(target, kind="stable")
+    parts = [part[np.lexsort((target[part], source[part]))] for part in np.array_split(by_target, strips)]
+    return np.concatenate([part[::-1] if n % 2 else part for n, part in enumerate(parts)])
+
+
+def _cut(order: Indices, costs: Indices, size: int) -> list[Indices]:
+    """Cut an order into stretches, each as long as the budget allows."""
+    costs = costs[order]
+    batches, start = [], 0
+    while start < len(order):
+        most = max(1, size // int(costs[start]))
+        spent = np.maximum.accumulate(costs[start : start + most]) * np.arange(1, min(most, len(order) - start) + 1)
+        stop = start + max(1, int(np.searchsorted(spent, size, side="right")))
+        batches.append(order[start:stop])
+        start = stop
+    return batches
+
+
+def _spread(plan: list[Indices], count: int) -> list[Indices]:
+    """The same pairs in exactly `count` batches, by halving the largest; repeats batches where each is one pair."""
+    while len(plan) < count:
+        missing = count - len(plan)
+        largest = sorted(range(len(plan)), key=lambda n: -len(plan[n]))[:missing]
+        halved = {n for n in largest if len(plan[n]) > 1}
+        if not halved:
+            return [plan[n % len(plan)] for n in range(count)]
+        plan = [part for n, batch in enumerate(plan) for part in (np.array_split(batch, 2) if n in halved else [batch])]
+    return plan

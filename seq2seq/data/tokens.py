@@ -1,0 +1,191 @@
+"""A parallel corpus as token ids in an Arrow file: written once, mapped into memory, never held there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow
+from datasets.arrow_writer import ArrowWriter
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from seq2seq.config import EOS_ID, PAD_ID
+from seq2seq.corpus import Limits, Pair, ParallelText
+from seq2seq.data.plan import Indices, Lengths
+from seq2seq.errors import CorpusError
+from seq2seq.vocabulary import Vocabulary
+
+_FORMAT = 1
+"""To be raised whenever the same text and vocabulary give another file."""
+
+_BLOCK = 20_000
+"""Pairs that are tokenised, and written, together."""
+
+_SIDES = ("source", "target")
+_SCHEMA = pyarrow.schema([*((side, pyarrow.list_(pyarrow.int32())) for side in _SIDES), ("index", pyarrow.int64())])
+
+
+class Tokens:
+    """Pairs of token ids, each side ending in `<E>`.
+
+    Attributes:
+        lengths: [pairs, 2] tokens of source and target, `<E>` included.
+        indices: [pairs] numbers of the pairs in the corpus, counted from 0.
+        dropped: how many pairs of the corpus are not here, by reason.
+    """
+
+    lengths: Lengths
+    indices: Indices
+    dropped: dict[str, int]
+
+    def __init__(self, folder: Path) -> None:
+        """Map the file of a folder that `tokenise` wrote."""
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        table = datasets.Dataset.from_file(str(folder / "tokens.arrow")).data
+        if len(table) != summary["kept"]:
+            raise ValueError(f"{folder} is truncated")
+        self.dropped = summary["dropped"]
+        self.indices = table.column("index").to_numpy()
+        # Arrow keeps a file in chunks; `flat[chunk][starts[row] : starts[row] + length]` are the tokens of a row.
+        columns = [table.column(side).chunks for side in _SIDES]
+        self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in columns[0])])
+        self._flat = [[chunk.values.to_numpy() for chunk in chunks] for chunks in columns]
+        offsets = [[chunk.offsets.to_numpy() for chunk in chunks] for chunks in columns]
+        self._starts = [np.concatenate([part[:-1] for part in parts]) for parts in offsets]
+        self.lengths = np.stack([np.concatenate([np.diff(part) for part in parts]) for parts in offsets], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def padded(self, side: int, rows: Indices) -> NDArray[np.int64]:
+        """[rows, steps] ids of side 0 or 1, filled up with `<pad>`."""
+        lengths = self.lengths[rows, side]
+        steps = np.arange(lengths.max(initial=0))
+        is_token = steps < lengths[:, None]
+        ids = np.full(is_token.shape, PAD_ID, np.int64)
+        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
+        positions = self._starts[side][rows, None] + steps
+        for chunk in np.unique(chunks):
+            here = is_token & (chunks == chunk)[:, None]
+            ids[here] = self._flat[side][chunk][positions[here]]
+        return ids
+
+
+def tokenise(
+    text: ParallelText,
+    source_vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    cache: Path,
+    limits: Limits | None = None,
+    workers: int | None = None,
+) -> Tokens:
+    """Tokenise a corpus, or open what an earlier call with the same text, vocabularies and limits wrote.
+
+    Args:
+        text: the corpus.
+        source_vocabulary: of its source side.
+        target_vocabulary: of its target side.
+        cache: a folder for the results of this function.
+        limits: drop blank pairs and pairs beyond these; `None`: drop nothing.
+        workers: threads that tokenise; `None`: one per core.
+
+    Raises:
+        CorpusError: at a fault in the text, or if no pair is left.
+    """
+    key = json.dumps(
+        [
+            _FORMAT,
+            text.fingerprint,
+            source_vocabulary.fingerprint,
+            target_vocabulary.fingerprint,
+            limits and asdict(limits),
+        ]
+    )
+    folder = Path(cache) / hashlib.sha256(key.encode()).hexdigest()[:32]
+    try:
+        return Tokens(folder)
+    except (OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
+        shutil.rmtree(folder, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(part, text, (source_vocabulary, target_vocabulary), limits, workers)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Tokens(folder)
+
+
+def _write(
+    part: Path, text: ParallelText, vocabularies: Sequence[Vocabulary], limits: Limits | None, workers: int | None
+) -> None:
+    dropped: Counter[str] = Counter()
+    kept = 0
+    with ArrowWriter(path=str(part / "tokens.arrow"), schema=_SCHEMA) as writer:
+        for start, block in _blocks(_with_progress(text)):
+            sides = [
+                vocabulary.encode(side, threads=workers)
+                for vocabulary, side in zip(vocabularies, zip(*block, strict=True), strict=True)
+            ]
+            is_kept = _kept(sides, limits, dropped)
+            columns = [_column(side, is_kept) for side in sides]
+            indices = pyarrow.array(start + np.flatnonzero(is_kept))
+            writer.write_table(pyarrow.table([*columns, indices], schema=_SCHEMA), writer_batch_size=_BLOCK)
+            kept += len(indices)
+        writer.finalize()
+    if kept == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in (+dropped).items())
+        raise CorpusError(f"{text.name}: no pair is left ({reasons}); check the text or raise the limits")
+    summary = {"kept": kept, "dropped": dict(+dropped)}
+    (part / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _kept(sides: Sequence[list[list[int]]], limits: Limits | None, dropped: Counter[str]) -> NDArray[np.bool_]:
+    """[pairs] which pairs are of use; counts the others by the first reason that holds."""
+    lengths = np.array([[len(row) for row in side] for side in sides])
+    if limits is None:
+        return np.ones(lengths.shape[1], bool)
+    shorter, longer = lengths.min(axis=0), lengths.max(axis=0)
+    reasons = {"blank": shorter == 0}
+    if limits.max_length is not None:
+        reasons[f"longer than {limits.max_length} tokens"] = longer > limits.max_length
+    if limits.max_ratio is not None:
+        reasons[f"beyond a ratio of {limits.max_ratio:g}"] = longer > limits.max_ratio * shorter
+    is_kept = np.ones(lengths.shape[1], bool)
+    for reason, holds in reasons.items():
+        dropped.update({reason: int((is_kept & holds).sum())})
+        is_kept &= ~holds
+    return is_kept
+
+
+def _column(side: list[list[int]], is_kept: NDArray[np.bool_]) -> Any:
+    rows = [[*ids, EOS_ID] for ids, kept in zip(side, is_kept, strict=True) if kept]
+    return pyarrow.array(rows, type=_SCHEMA.field("source").type)
+
+
+def _blocks(pairs: Iterable[Pair]) -> Iterator[tuple[int, list[Pair]]]:
+    pairs = iter(pairs)
+    start = 0
+    while block := list(islice(pairs, _BLOCK)):
+        yield start, block
+        start += len(block)
+
+
+def _with_progress(text: ParallelText) -> Iterable[Pair]:
+    """Shows how far a reader of the text has come, where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        return text
+    return track(text, f"Tokenising {text.name}", total=len(text), console=Console(stderr=True), transient=True)

@@ -1,0 +1,407 @@
+"""Laws of batching: every pair once, within the budget, the same for the same seed; the cache is whole or not there."""
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning import LightningModule, Trainer
+
+from seq2seq.config import EOS_ID, PAD_ID
+from seq2seq.corpus import Limits, ParallelText, from_pairs, read_lines
+from seq2seq.data import (
+    Batch,
+    Budget,
+    ParallelDataModule,
+    batch_plan,
+    padding_share,
+    planned_padding,
+    sorted_plan,
+    tokenise,
+)
+from seq2seq.data import tokens as tokens_module
+from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.vocabulary import Vocabulary
+
+PAIRS = [("b" * (n % 7 + 1), " ".join("ac" * (n % 5 + 1))) for n in range(200)]
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return Vocabulary.train(["abc" * 9, "a b c"], 100, kind="char")
+
+
+@pytest.fixture
+def text():
+    return from_pairs(PAIRS)
+
+
+def expected(vocabulary, text):
+    (ids,) = vocabulary.encode([text])
+    return [*ids, EOS_ID]
+
+
+# ---- the plan ----
+
+lengths_of_pairs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=120).map(
+    lambda rows: np.array(rows, np.int32)
+)
+budgets = st.builds(Budget, tokens=st.integers(1, 400)) | st.builds(Budget, sentences=st.integers(1, 50))
+
+
+def within(budget, lengths, batch):
+    if budget.sentences is not None:
+        return len(batch) <= budget.sentences
+    return len(batch) == 1 or len(batch) * lengths[batch].max() <= budget.tokens
+
+
+@given(lengths_of_pairs, budgets, st.integers(0, 2**40), st.integers(0, 50), st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_a_plan_holds_each_pair_once_within_the_budget(lengths, budget, seed, epoch, ranks):
+    plan = batch_plan(lengths, budget, seed, epoch, ranks)
+    assert all(len(batch) and within(budget, lengths, batch) for batch in plan)
+    assert len(plan) % ranks == 0
+    assert len(plan) == len(batch_plan(lengths, budget, seed + 1, epoch + 1, ranks)), "all epochs are equally long"
+    rows = np.concatenate(plan)
+    assert set(rows) == set(range(len(lengths)))
+    assert len(rows) == max(len(lengths), len(plan)), "repeats only where there are more batches than pairs"
+
+
+@given(lengths_of_pairs, budgets, st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_a_sorted_plan_holds_each_pair_once_within_the_budget(lengths, budget, ranks):
+    plan = sorted_plan(lengths, budget, ranks)
+    assert all(len(batch) and within(budget, lengths, batch) for batch in plan)
+    assert len(plan) % ranks == 0
+    assert set(np.concatenate(plan)) == set(range(len(lengths)))
+    sources = lengths[np.concatenate(plan)][: len(lengths), 0]
+    assert (np.diff(sources) <= 0).all()
+
+
+def captions(pairs=20_000):
+    """Lengths that are spread, and agree, as those of translated captions do."""
+    random = np.random.default_rng(0)
+    source = random.gamma(8, 2, pairs) + 2
+    target = source * random.normal(0.97, 0.2, pairs)
+    return np.clip(np.stack([source, target], 1), 3, 60).astype(np.int32)
+
+
+def test_padding_stays_under_a_tenth():
+    lengths = captions()
+    for epoch in range(3):
+        plan = batch_plan(lengths, Budget(4000), 1, epoch)
+        assert planned_padding(lengths, plan) < 0.10
+        fewest = lengths.max(axis=1).sum() / 4000
+        assert len(plan) < 1.2 * fewest, "batches are nearly full"
+
+
+def test_plans_are_functions_of_seed_and_epoch_alone():
+    lengths, budget = captions(3_000), Budget(1000)
+    plans = {(seed, epoch): batch_plan(lengths, budget, seed, epoch) for seed in (1, 2) for epoch in (0, 1)}
+    np.random.seed(5)
+    for (seed, epoch), plan in plans.items():
+        again = batch_plan(lengths, budget, seed, epoch)
+        assert all(np.array_equal(*both) for both in zip(plan, again, strict=True))
+    for one, other in combinations(plans.values(), 2):
+        assert not all(np.array_equal(*both) for both in zip(one, other, strict=True))
+
+
+def test_pairs_meet_other_pairs_in_every_epoch():
+    lengths, budget = captions(), Budget(4000)
+    first, second = (batch_plan(lengths, budget, 1, epoch) for epoch in (0, 1))
+    place = np.empty((2, len(lengths)), int)
+    for row, plan in zip(place, (first, second), strict=True):
+        for number, batch in enumerate(plan):
+            row[batch] = number
+    meet_again = sum(np.square(np.bincount(place[1, batch])).sum() for batch in first)
+    assert meet_again / sum(len(batch) ** 2 for batch in first) < 0.3
+    assert np.corrcoef(place)[0, 1] < 0.3, "the order of batches is shuffled"
+
+
+def test_ranks_work_on_batches_of_like_shape():
+    lengths = captions()
+    plan = batch_plan(lengths, Budget(4000), 1, 0, ranks=4)
+    one = batch_plan(lengths, Budget(4000), 1, 0)
+    steps = np.array([lengths[batch].max() for batch in plan]).reshape(-1, 4)
+    at_random = np.array([lengths[batch].max() for batch in one[: len(one) // 4 * 4]]).reshape(-1, 4)
+    assert np.ptp(steps, axis=1).mean() < 0.3 * np.ptp(at_random, axis=1).mean()
+
+
+@pytest.mark.parametrize("sizes", [(None, None), (4000, 64), (0, None), (None, -1)])
+def test_budgets_that_cannot_be(sizes):
+    with pytest.raises(ConfigError):
+        Budget(*sizes)
+
+
+# ---- tokens ----
+
+
+def test_tokens_are_the_pairs(vocabulary, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens_module, "_BLOCK", 30)  # several chunks
+    tokens = tokenise(text, vocabulary, vocabulary, tmp_path)
+    rows = np.random.default_rng(0).permutation(len(PAIRS))
+    for side in (0, 1):
+        padded = tokens.padded(side, rows)
+        for row, ids in zip(rows, padded, strict=True):
+            want = expected(vocabulary, PAIRS[row][side])
+            assert tokens.lengths[row, side] == len(want)
+            assert ids.tolist() == want + [PAD_ID] * (len(ids) - len(want))
+
+
+def test_the_file_is_one_that_datasets_opens(vocabulary, text, tmp_path):
+    tokenise(text, vocabulary, vocabulary, tmp_path)
+    rows = datasets.Dataset.from_file(str(next(tmp_path.glob("*/tokens.arrow"))))
+    assert rows[7] == {
+        "source": expected(vocabulary, PAIRS[7][0]),
+        "target": expected(vocabulary, PAIRS[7][1]),
+        "index": 7,
+    }
+
+
+def test_limits_drop_and_count_in_order(vocabulary, tmp_path):
+    pairs = [("a", "b"), ("", "b"), ("a", "  "), ("a" * 9, ""), ("a" * 9, "b"), ("a" * 5, "b"), ("a" * 7, "b" * 7)]
+    text = from_pairs(pairs)
+    tokens = tokenise(text, vocabulary, vocabulary, tmp_path, Limits(max_length=8, max_ratio=2.5))
+    assert tokens.indices.tolist() == [0, 6]
+    assert tokens.dropped == {"blank": 3, "longer than 8 tokens": 1, "beyond a ratio of 2.5": 1}
+    everything = tokenise(text, vocabulary, vocabulary, tmp_path)
+    assert everything.indices.tolist() == list(range(7))
+    assert everything.lengths[3].tolist() == [11, 1]
+    assert len(tokenise(text, vocabulary, vocabulary, tmp_path, Limits(None, None))) == 4
+    with pytest.raises(CorpusError, match="no pair is left \\(2 blank\\)"):
+        tokenise(from_pairs([("", "b"), ("", "")]), vocabulary, vocabulary, tmp_path, Limits())
+
+
+def test_the_cache_is_keyed_by_all_that_matters(vocabulary, text, tmp_path):
+    other = Vocabulary.train(["a b c d"], 100, kind="char")
+    for arguments in (
+        (text, vocabulary, vocabulary, tmp_path, None),
+        (text, vocabulary, other, tmp_path, None),
+        (text, other, vocabulary, tmp_path, None),
+        (text, vocabulary, vocabulary, tmp_path, Limits()),
+        (text, vocabulary, vocabulary, tmp_path, Limits(max_length=11)),
+        (from_pairs(PAIRS[1:]), vocabulary, vocabulary, tmp_path, None),
+    ):
+        before = len(list(tmp_path.iterdir()))
+        tokenise(*arguments)
+        assert len(list(tmp_path.iterdir())) == before + 1
+        tokenise(*arguments)
+        assert len(list(tmp_path.iterdir())) == before + 1
+
+
+def test_a_second_run_does_not_tokenise(vocabulary, text, tmp_path, monkeypatch):
+    first = tokenise(text, vocabulary, vocabulary, tmp_path)
+    monkeypatch.setattr(Vocabulary, "encode", lambda *_, **__: pytest.fail("tokenised again"))
+    second = tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path)
+    assert np.array_equal(first.lengths, second.lengths)
+
+
+def test_a_fault_leaves_no_cache(vocabulary, tmp_path):
+    readings = 0
+
+    def read():
+        nonlocal readings
+        readings += 1
+        yield "a", "b"
+        if readings > 1:  # The first reading is the check.
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenise(ParallelText("text", read), vocabulary, vocabulary, tmp_path / "cache")
+    assert readings == 2
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_killed_run_leaves_no_cache_that_looks_whole(vocabulary, tmp_path):
+    vocabulary.save(tmp_path / "v.model")
+    program = f"""
+import os, signal
+from pathlib import Path
+from seq2seq.corpus import ParallelText
+from seq2seq.data import tokens
+from seq2seq.vocabulary import Vocabulary
+tokens._BLOCK = 10
+readings = []
+def read():
+    readings.append(1)
+    for n in range(200):
+        if n == 100 and len(readings) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield "b" * (n % 7 + 1), " ".join("ac" * (n % 5 + 1))
+v = Vocabulary.load({str(tmp_path / "v.model")!r})
+tokens.tokenise(ParallelText("text", read), v, v, Path({str(tmp_path / "cache")!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert list((tmp_path / "cache").iterdir()), "it had begun to write"
+    tokens = tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path / "cache")
+    assert len(tokens) == len(PAIRS)
+
+
+@pytest.mark.parametrize("name", ["tokens.arrow", "summary.json"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+def test_a_truncated_cache_is_made_again(vocabulary, text, tmp_path, name, share, monkeypatch):
+    monkeypatch.setattr(tokens_module, "_BLOCK", 10)
+    whole = tokenise(text, vocabulary, vocabulary, tmp_path)
+    want = whole.padded(0, np.arange(len(PAIRS)))
+    del whole
+    path = next(tmp_path.glob(f"*/{name}"))
+    os.truncate(path, int(path.stat().st_size * share))
+    again = tokenise(text, vocabulary, vocabulary, tmp_path)
+    assert np.array_equal(again.padded(0, np.arange(len(PAIRS))), want)
+
+
+def test_a_fault_in_the_text_is_told_before_anything_is_written(vocabulary, tmp_path):
+    (tmp_path / "de").write_bytes(b"a\nb\xff\n")
+    (tmp_path / "en").write_bytes(b"a\nb\n")
+    with pytest.raises(CorpusError, match="de:2: is not UTF-8"):
+        tokenise(read_lines(tmp_path / "de", tmp_path / "en"), vocabulary, vocabulary, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+# ---- the data module ----
+
+
+def module(vocabulary, cache, pairs=PAIRS, **options):
+    options = {"batch_tokens": 60, "seed": 3} | options
+    return ParallelDataModule(from_pairs(pairs), from_pairs(pairs[:50]), vocabulary, vocabulary, cache=cache, **options)
+
+
+def test_batches_hold_the_pairs_they_name(vocabulary, tmp_path):
+    data = module(vocabulary, tmp_path)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        for batch in batches:
+            assert all(part.dtype == torch.int64 for part in batch)
+            for row, index in enumerate(batch.indices.tolist()):
+                for text, ids, length in zip(PAIRS[index], batch[0::2], batch[1::2], strict=False):
+                    want = expected(vocabulary, text)
+                    assert length[row] == len(want)
+                    assert ids[row].tolist() == want + [PAD_ID] * (ids.shape[1] - len(want))
+            assert batch.source.shape[1] == batch.source_lengths.max()
+            assert batch.target.shape[1] == batch.target_lengths.max()
+
+
+def test_padding_share_counts_pads(vocabulary, tmp_path):
+    data = module(vocabulary, tmp_path)
+    batches = list(data.train_dataloader())
+    pads = sum(int((side == PAD_ID).sum()) for batch in batches for side in (batch.source, batch.target))
+    everything = sum(batch.source.numel() + batch.target.numel() for batch in batches)
+    assert padding_share(batches) == pytest.approx(pads / everything)
+    plan = batch_plan(data.train_tokens.lengths, data.budget, data.seed, 0)
+    assert planned_padding(data.train_tokens.lengths, plan) == pytest.approx(pads / everything)
+    assert f"{pads / everything:.1%} padding" in data.describe()
+
+
+def test_validation_drops_nothing_and_its_order_can_be_restored(vocabulary, tmp_path):
+    data = ParallelDataModule(
+        from_pairs(PAIRS),
+        from_pairs([("a", "b"), ("", ""), ("a" * 300, "b"), ("", "b")]),
+        vocabulary,
+        vocabulary,
+        batch_tokens=20,
+        cache=tmp_path,
+    )
+    batches = list(data.val_dataloader())
+    indices = torch.cat([batch.indices for batch in batches])
+    assert sorted(indices.tolist()) == [0, 1, 2, 3]
+    assert batches[0].source_lengths.tolist() == [302], "longest first; above the budget and alone"
+    assert data.validation_pairs[1] == ("", "")
+
+
+def test_epochs_differ_and_come_back(vocabulary, tmp_path):
+    def orders(epoch, **options):
+        loader = module(vocabulary, tmp_path, **options).train_dataloader()
+        loader.set_epoch(epoch)
+        return [batch.indices.tolist() for batch in loader]
+
+    assert orders(0) == orders(0)
+    assert orders(0) != orders(1)
+    assert orders(0) != orders(0, seed=4)
+    assert len(orders(0)) == len(orders(1))
+
+
+class Recorder(LightningModule):
+    """Learns nothing and remembers its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen, self.validated = [], []
+
+    def training_step(self, batch):
+        assert isinstance(batch, Batch)
+        self.seen.append((self.current_epoch, batch.indices.tolist()))
+        return self.weight * 0
+
+    def validation_step(self, batch):
+        self.validated.append((self.current_epoch, batch.indices.tolist()))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_trainer_runs_it_without_a_warning(vocabulary, tmp_path):
+    recorder = Recorder()
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    data = module(vocabulary, tmp_path)
+    trainer.fit(recorder, datamodule=data)
+    loader = module(vocabulary, tmp_path).train_dataloader()
+    want = []
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        want += [(epoch, batch.indices.tolist()) for batch in loader]
+    assert recorder.seen == want
+    for epoch in range(3):
+        rows = [row for seen, batch in recorder.validated if seen == epoch for row in batch]
+        assert sorted(rows) == list(range(50))
+
+
+# ---- a real corpus ----
+
+
+@pytest.fixture(scope="module")
+def captions_module(tmp_path_factory):
+    folder = os.environ.get("SEQ2SEQ_MULTI30K")
+    if not folder:
+        pytest.skip("SEQ2SEQ_MULTI30K does not name a folder with Multi30k")
+    train, validation = (
+        read_lines(Path(folder, f"{part}.de.gz"), Path(folder, f"{part}.en.gz")) for part in ("train", "val")
+    )
+    vocabulary = Vocabulary.train([*train.sources(), *train.targets()], 8000)
+    cache = tmp_path_factory.mktemp("cache")
+    return ParallelDataModule(train, validation, vocabulary, vocabulary, batch_tokens=4000, cache=cache)
+
+
+def test_padding_of_multi30k(captions_module):
+    loader = captions_module.train_dataloader()
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        assert padding_share(loader) < 0.10
+
+
+def test_multi30k_survives_its_vocabulary(captions_module):
+    sides = [text for pair in captions_module.validation_pairs for text in pair]
+    vocabulary = captions_module.source_vocabulary
+    canonical = [" ".join(text.split(" ")) for text in sides]
+    same = [
+        decoded == text for decoded, text in zip(vocabulary.decode(vocabulary.encode(sides)), canonical, strict=True)
+    ]
+    assert np.mean(same) > 0.99
