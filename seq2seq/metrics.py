@@ -89,89 +89,112 @@ class ExactMatch(base.Metric):
         return signature
 
 
-def bleu(
-    hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None, tokenize: str | None = None
-) -> Score:
-    """BLEU of detokenised text, exponentially smoothed.
+class Judge:
+    """A metric with its options, ready to score.
 
     Args:
-        hypotheses: one line per sentence.
-        references: one or more translations of the whole, each with as many lines.
-        lowercase: compare in lower case; `None` (here as below): as sacrebleu does without being told, so no.
-        tokenize: the name of one of sacrebleu's tokenizers; `None`: `13a`.
+        metric: one of `METRICS`.
+        lowercase: compare in lower case; `None`: as sacrebleu does without being told, which is yes for TER alone.
+        tokenize: for BLEU, the name of one of sacrebleu's tokenizers; `None`: `13a`.
 
     Raises:
-        ConfigError: if there is no such tokenizer.
+        ConfigError: if there is no such metric or tokenizer.
+    """
+
+    def __init__(self, metric: str, lowercase: bool | None = None, tokenize: str | None = None) -> None:
+        if metric not in METRICS:
+            raise ConfigError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+        if tokenize is not None and metric != "bleu":
+            raise ConfigError(f"tokenize is an option of bleu, got it with {metric}; leave it out")
+        if tokenize is not None and tokenize not in sacrebleu.BLEU.TOKENIZERS:
+            raise ConfigError(f"tokenize must be one of {', '.join(sacrebleu.BLEU.TOKENIZERS)}, got {tokenize!r}")
+        self.metric = metric
+        self.lowercase = lowercase
+        self.tokenize = tokenize
+        self.build()  # What is wrong is told now.
+
+    def build(self) -> base.Metric:
+        """sacrebleu's object; a new one for each use, since it remembers the number of references."""
+        match self.metric:
+            case "chrf":
+                return sacrebleu.CHRF(lowercase=bool(self.lowercase))
+            case "ter":
+                return sacrebleu.TER(case_sensitive=self.lowercase is False)
+            case "exact_match":
+                return ExactMatch(lowercase=bool(self.lowercase))
+        try:
+            # force: no warnings about text that looks tokenised, which belongs to some data.
+            return sacrebleu.BLEU(lowercase=bool(self.lowercase), tokenize=self.tokenize, force=True)
+        except Exception as error:  # Some tokenizers need a download or another package, and fail in many ways.
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"sacrebleu cannot use tokenize={self.tokenize!r}: {reason}") from None
+
+
+def score(metric: str | Judge, hypotheses: Lines, references: Sequence[Lines]) -> Score:
+    """Score translations.
+
+    Args:
+        metric: one of `METRICS`, or a `Judge` that has options too.
+        hypotheses: one detokenised line per sentence.
+        references: one or more translations of the whole, each with as many lines.
+
+    Raises:
+        ConfigError: if there is no such metric.
         CorpusError: if there are no lines, or the references do not have as many.
     """
-    return score("bleu", hypotheses, references, lowercase=lowercase, tokenize=tokenize)
-
-
-def chrf(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
-    """chrF2: the F-score of character n-grams up to 6, recall counted twice. Arguments and errors as of `bleu`."""
-    return score("chrf", hypotheses, references, lowercase=lowercase)
-
-
-def ter(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
-    """Edits per 100 reference words, lower is better; in lower case unless `lowercase` is False."""
-    return score("ter", hypotheses, references, lowercase=lowercase)
-
-
-def exact_match(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
-    """Per cent of the lines that equal a reference. Arguments and errors as of `bleu`."""
-    return score("exact_match", hypotheses, references, lowercase=lowercase)
-
-
-METRICS: dict[str, Callable[..., Score]] = {"bleu": bleu, "chrf": chrf, "ter": ter, "exact_match": exact_match}
-"""The metrics by the names they have on the command line."""
-
-
-def score(
-    metric: str,
-    hypotheses: Lines,
-    references: Sequence[Lines],
-    *,
-    lowercase: bool | None = None,
-    tokenize: str | None = None,
-) -> Score:
-    """Any of `METRICS` by its name."""
+    judge = (metric if isinstance(metric, Judge) else Judge(metric)).build()
     hypotheses, references = _stripped(hypotheses), [_stripped(lines) for lines in references]
     _check(hypotheses, references)
-    judge = _judge(metric, lowercase, tokenize)
     result = judge.corpus_score(hypotheses, references)
     return Score(result.name, result.score, judge.get_signature().format())
 
 
+def bleu(
+    hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None, tokenize: str | None = None
+) -> Score:
+    """BLEU, exponentially smoothed. Arguments and errors as of `score` and `Judge`."""
+    return score(Judge("bleu", lowercase, tokenize), hypotheses, references)
+
+
+def chrf(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
+    """chrF2: the F-score of character n-grams up to 6, recall weighing twice as much."""
+    return score(Judge("chrf", lowercase), hypotheses, references)
+
+
+def ter(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
+    """Edits per 100 reference words, lower is better; in lower case unless `lowercase` is False."""
+    return score(Judge("ter", lowercase), hypotheses, references)
+
+
+def exact_match(hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None) -> Score:
+    """Per cent of the lines that equal a reference, but for white space at the end."""
+    return score(Judge("exact_match", lowercase), hypotheses, references)
+
+
+METRICS: dict[str, Callable[..., Score]] = {"bleu": bleu, "chrf": chrf, "ter": ter, "exact_match": exact_match}
+
+
 def paired_bootstrap(
-    baseline: Lines,
-    system: Lines,
-    references: Sequence[Lines],
-    *,
-    metric: str = "bleu",
-    lowercase: bool | None = None,
-    tokenize: str | None = None,
-    samples: int = 1000,
+    metric: str | Judge, baseline: Lines, system: Lines, references: Sequence[Lines], *, samples: int = 1000
 ) -> Comparison:
     """Whether two systems differ by more than chance: sacrebleu's paired bootstrap test.
 
     Args:
+        metric: as of `score`, and so are the references and the errors.
         baseline: one line per sentence.
         system: the other system's lines.
-        references: as of `bleu`.
-        metric: one of `METRICS`.
-        lowercase: as of the metric.
-        tokenize: as of `bleu`.
+        references: one or more translations of the whole.
         samples: how many resampled test sets.
 
     Note: sacrebleu counts the resamples whose difference is *larger*, and so calls two equal systems different with
         p = 1 / (samples + 1). A difference of zero has p = 1 here.
     """
+    judge = (metric if isinstance(metric, Judge) else Judge(metric)).build()
     baseline, system = _stripped(baseline), _stripped(system)
     references = [_stripped(lines) for lines in references]
     _check(baseline, references)
     _check(system, references)
-    judges = {metric: _judge(metric, lowercase, tokenize)}
-    test = PairedTest([("baseline", baseline), ("system", system)], judges, references, "bs", samples)
+    test = PairedTest([("baseline", baseline), ("system", system)], {"metric": judge}, references, "bs", samples)
     signatures, columns = test()
     ((name, signature),) = signatures.items()
     first, second = cast(list[Any], columns[name])
@@ -182,28 +205,6 @@ def paired_bootstrap(
         baseline_interval=(float(first.mean), float(first.ci)),
         system_interval=(float(second.mean), float(second.ci)),
     )
-
-
-def _judge(metric: str, lowercase: bool | None, tokenize: str | None) -> base.Metric:
-    """sacrebleu's object for a metric, with its defaults for what is `None`."""
-    if metric not in METRICS:
-        raise ConfigError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    if tokenize is not None and metric != "bleu":
-        raise ConfigError(f"tokenize is an option of bleu, got it with {metric}; leave it out")
-    match metric:
-        case "chrf":
-            return sacrebleu.CHRF(lowercase=bool(lowercase))
-        case "ter":
-            return sacrebleu.TER(case_sensitive=lowercase is False)
-        case "exact_match":
-            return ExactMatch(lowercase=bool(lowercase))
-    if tokenize is not None and tokenize not in sacrebleu.BLEU.TOKENIZERS:
-        raise ConfigError(f"tokenize must be one of {', '.join(sacrebleu.BLEU.TOKENIZERS)}, got {tokenize!r}")
-    try:
-        # force: no warnings about text that looks tokenised, which belongs to some data.
-        return sacrebleu.BLEU(lowercase=bool(lowercase), tokenize=tokenize, force=True)
-    except Exception as error:  # Some tokenizers need a download or another package, and fail in many ways.
-        raise ConfigError(f"sacrebleu cannot use tokenize={tokenize!r}: {' '.join(str(error).split())}") from None
 
 
 def _stripped(lines: Lines) -> list[str]:

@@ -86,7 +86,7 @@ def test_scores_and_signatures_are_those_of_the_sacrebleu_command(files, metric,
 def test_the_paired_bootstrap_is_that_of_the_sacrebleu_command(files) -> None:
     texts, (reference, *systems) = files
     theirs = sacrebleu_command(reference, "-i", *systems, "--paired-bs", "--paired-bs-n", "200")
-    ours = metrics.paired_bootstrap(texts[1], texts[2], [texts[0]], samples=200)
+    ours = metrics.paired_bootstrap("bleu", texts[1], texts[2], [texts[0]], samples=200)
     first, second = (system["BLEU"] for system in theirs)
     assert (ours.baseline.value, ours.system.value) == pytest.approx((first["score"], second["score"]), abs=1e-9)
     assert ours.p_value == pytest.approx(second["p_value"], abs=1e-9)
@@ -102,10 +102,10 @@ def test_exact_match_counts_equal_lines() -> None:
 
 def test_exact_match_can_be_compared_too() -> None:
     better, worse, truth = ["a"] * 30, ["a"] * 15 + ["b"] * 15, ["a"] * 30
-    found = metrics.paired_bootstrap(worse, better, [truth], metric="exact_match")
+    found = metrics.paired_bootstrap("exact_match", worse, better, [truth])
     assert (found.baseline.value, found.system.value) == (50, 100)
     assert found.p_value < 0.01
-    assert metrics.paired_bootstrap(worse, worse, [truth], metric="exact_match").p_value == 1
+    assert metrics.paired_bootstrap("exact_match", worse, worse, [truth]).p_value == 1
 
 
 def test_a_perfect_translation_scores_a_hundred() -> None:
@@ -124,4 +124,4 @@ def test_what_cannot_be_scored_is_said() -> None:
     with pytest.raises(ConfigError, match=r"tokenize must be one of .*13a.*, got 'moses'"):
         metrics.bleu(["a"], [["a"]], tokenize="moses")
     with pytest.raises(ConfigError, match="tokenize is an option of bleu"):
-        metrics.score("chrf", ["a"], [["a"]], tokenize="13a")
+        metrics.Judge("chrf", tokenize="13a")

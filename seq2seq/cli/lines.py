@@ -1,0 +1,132 @@
+"""Lines in, lines out, for any input: only `\\n` ends a line, and what is ready is passed on."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from seq2seq.errors import CorpusError, Seq2SeqError
+
+CHUNK = 1 << 16
+"""Bytes asked for at a time: what a pipe holds."""
+
+
+def read_blocks(descriptor: int, name: str, size: int) -> Iterator[list[str]]:
+    """The lines of an open file, in blocks of at most `size`; fewer where no more are there yet.
+
+    So a slow writer is answered line by line, and a fast one in large batches.
+
+    Raises:
+        CorpusError: at a line that is not UTF-8 or holds NUL, after the lines before it.
+    """
+    number, lines, rest = 0, list[str](), bytearray()
+    while chunk := os.read(descriptor, CHUNK):
+        rest += chunk
+        if b"\n" in chunk:
+            *complete, rest = rest.split(b"\n")
+            for raw in complete:
+                number += 1
+                try:
+                    lines.append(_decode(bytes(raw), number, name))
+                except CorpusError:
+                    yield lines
+                    raise
+        while len(lines) >= size or (lines and not _is_ready(descriptor)):
+            yield lines[:size]
+            lines = lines[size:]
+    if rest:
+        try:
+            lines.append(_decode(bytes(rest), number + 1, name))
+        except CorpusError:
+            yield lines
+            raise
+    if lines:
+        yield lines
+
+
+def _decode(raw: bytes, number: int, name: str) -> str:
+    raw = raw.removesuffix(b"\r")
+    if number == 1:
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        line = raw.decode()
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{name}:{number}: is not UTF-8 (0x{raw[error.start]:02x} at byte {error.start + 1} of the line); "
+            "convert it with iconv"
+        ) from None
+    if "\0" in line:
+        raise CorpusError(f"{name}:{number}: holds NUL, so it is no text; remove it or give another file")
+    return line
+
+
+def _is_ready(descriptor: int) -> bool:
+    """Whether reading would not wait. Where the system cannot tell, large batches matter more."""
+    try:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True
+
+
+class Output:
+    """A file, or standard output. Every write is out at once: nothing is left in a buffer that fails at the end."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.name = str(path) if path else "standard output"
+        self.descriptor = 1
+        if path:
+            try:
+                self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            except OSError as error:
+                raise self._fault(error) from None
+
+    def write(self, text: str) -> None:
+        """Write all of `text`. A reader that has gone ends the program, quietly."""
+        content = memoryview(text.encode("utf-8", errors="replace"))
+        try:
+            while content:
+                content = content[os.write(self.descriptor, content) :]
+        except BrokenPipeError:
+            # As a shell reports a program that SIGPIPE ended.
+            raise SystemExit(141) from None
+        except OSError as error:
+            raise self._fault(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.descriptor != 1:
+            os.close(self.descriptor)
+
+    def _fault(self, error: OSError) -> Seq2SeqError:
+        return Seq2SeqError(f"{self.name}: cannot be written ({error.strerror}); choose another place")
+
+
+class Counter:
+    """How far the work is, on standard error, if somebody watches and nothing else is shown there."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown and sys.stderr.isatty()
+        self.started = time.perf_counter()
+        self.lines = 0
+
+    def add(self, lines: int) -> None:
+        self.lines += lines
+        if self.shown:
+            rate = self.lines / (time.perf_counter() - self.started)
+            print(f"\r{self.lines:,} lines, {rate:,.0f} lines/s", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.shown and self.lines:
+            print(file=sys.stderr)

@@ -1,0 +1,84 @@
+"""What a recipe ends with: the test set translated and scored, samples shown, the next commands named."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from seq2seq.config import SearchConfig
+from seq2seq.package import CARD
+from seq2seq.translator.translator import Translator
+
+TEST_HEADING = "## Test set"
+
+
+def report(
+    folder: str | os.PathLike[str],
+    sources: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    search: SearchConfig,
+    metrics: Sequence[str] = ("bleu",),
+    samples: int = 5,
+    commands: Sequence[str] = (),
+    device: str = "auto",
+) -> None:
+    """Translate a test set; write `metrics.json` and the model card; print scores, samples and commands.
+
+    Args:
+        folder: the model folder.
+        sources: the test set.
+        references: one or more translations of all of it.
+        search: how to translate.
+        metrics: names out of `seq2seq.metrics.METRICS`.
+        samples: how many translations to print, evenly spread over the test set.
+        commands: what the user may type next.
+        device: as of `Translator.load`.
+    """
+    # sacrebleu is needed here alone, and translating should not wait for it.
+    from seq2seq.metrics import score
+
+    folder = Path(folder)
+    translator = Translator.load(folder, device)
+    started = time.perf_counter()
+    hypotheses = translator.translate(sources, search)
+    seconds = time.perf_counter() - started
+    scores = {metric: score(metric, hypotheses, references) for metric in metrics}
+    content = {
+        "scores": {metric: {**asdict(result), "text": str(result)} for metric, result in scores.items()},
+        "sentences": len(sources),
+        "seconds": round(seconds, 2),
+        "search": search.model_dump(),
+    }
+    _write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    lines = [str(result) for result in scores.values()]
+    _add_to_card(folder / CARD, lines, len(sources))
+
+    print(f"\n{len(sources):,} test sentences in {seconds:.1f} s")
+    print("\n".join(lines))
+    for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
+        print(f"\n  source       {sources[number]}\n  translation  {hypotheses[number]}")
+        for lines_of_one in references:
+            print(f"  reference    {lines_of_one[number]}")
+    print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
+    for command in commands:
+        print(f"  {command}")
+
+
+def _add_to_card(card: Path, scores: Sequence[str], sentences: int) -> None:
+    """Tell the scores at the end of the model card, in place of older ones."""
+    text = card.read_text(encoding="utf-8") if card.exists() else ""
+    before = text.split(TEST_HEADING)[0].rstrip()
+    lines = [before, "", TEST_HEADING, "", f"{sentences:,} sentences:", "", *(f"- {line}" for line in scores), ""]
+    _write(card, "\n".join(lines))
+
+
+def _write(path: Path, text: str) -> None:
+    """After a crash there is the old file or the new one."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
