@@ -135,6 +135,7 @@ def quieten() -> None:
     """Lightning's advertisements and its advice on settings that are chosen here on purpose."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for message in (
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning calling torch
         ".*does not have many workers.*",  # a batch is a slice of mapped memory: a worker would only copy it
         ".*Checkpoint directory .* exists and is not empty.*",  # that is what --resume is for
         ".*GPU available but not used.*",
