@@ -95,7 +95,7 @@ def translate(
     with (
         closing(_blocks(input_path, BLOCK)) as blocks,
         Output(output_path) as output,
-        Counter(shown=output_path is not None or not sys.stdout.isatty()) as counter,
+        Counter(shown=output_path is not None or not os.isatty(1)) as counter,
     ):
         for block in blocks:
             shown = []

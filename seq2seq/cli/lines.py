@@ -27,7 +27,7 @@ def read_blocks(descriptor: int, name: str, size: int) -> Iterator[list[str]]:
         CorpusError: at a line that is not UTF-8 or holds NUL, after the lines before it.
     """
     number, lines, rest = 0, list[str](), bytearray()
-    while chunk := os.read(descriptor, CHUNK):
+    while chunk := _read(descriptor, name):
         rest += chunk
         if b"\n" in chunk:
             *complete, rest = rest.split(b"\n")
@@ -49,6 +49,14 @@ def read_blocks(descriptor: int, name: str, size: int) -> Iterator[list[str]]:
             raise
     if lines:
         yield lines
+
+
+def _read(descriptor: int, name: str) -> bytes:
+    """What is there, waiting if nothing is; nothing at the end."""
+    try:
+        return os.read(descriptor, CHUNK)
+    except OSError as error:
+        raise CorpusError(f"{name}: cannot be read ({error.strerror}); give a file or a pipe") from None
 
 
 def _decode(raw: bytes, number: int, name: str) -> str:
@@ -114,7 +122,7 @@ class Counter:
     """How far the work is, on standard error, if somebody watches and nothing else is shown there."""
 
     def __init__(self, shown: bool) -> None:
-        self.shown = shown and sys.stderr.isatty()
+        self.shown = shown and os.isatty(2)
         self.started = time.perf_counter()
         self.lines = 0
 

@@ -172,6 +172,8 @@ class Finished:
     def add(self, sentences: Tensor, ranked: Continuations, length: int, config: SearchConfig) -> None:
         """Let in the candidates of these `sentences` that end within the beam, if they are good enough."""
         ends = ranked.tokens[:, : config.beam_size] == EOS_ID
+        if not ends.any():
+            return
         log_probs = ranked.log_probs[:, : config.beam_size].where(ends, -torch.inf)
         lengths = torch.full_like(log_probs, length, dtype=torch.long)
         scores = log_probs / length_penalty(lengths, config)

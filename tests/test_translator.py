@@ -1,0 +1,210 @@
+"""Translating: the same for a text whatever stands around it, and nothing but text in and out."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from configurations import SMALL, configurations, name
+
+from seq2seq import package
+from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
+from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.model import Seq2Seq
+from seq2seq.translator import Translator, report
+from seq2seq.translator import translator as translator_module
+from seq2seq.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.train(["the quick brown fox jumps over a lazy dog"], 40, kind="char")
+TEXTS = [
+    "a fox",
+    "",
+    "the quick brown fox jumps over a lazy dog",
+    " \t ",
+    "dog",
+    "a",
+    "fox jumps over",
+    "lazy lazy lazy",
+]
+SEARCH = SearchConfig(beam_size=3, n_best=2, max_length=6)
+
+
+def build(config: ModelConfig = SMALL) -> Translator:
+    torch.manual_seed(5)
+    sizes = {"source_vocabulary_size": len(VOCABULARY), "target_vocabulary_size": len(VOCABULARY)}
+    model = Seq2Seq(config.model_copy(update=sizes))
+    metadata = package.Metadata(library="", languages=("", ""), joint=True, model=model.config, training={}, files={})
+    return Translator(package.Package(model, VOCABULARY, VOCABULARY, metadata))
+
+
+@pytest.fixture(scope="module")
+def translator() -> Translator:
+    return build()
+
+
+def agree(found: list, truth: list) -> None:
+    for ours, theirs in zip(found, truth, strict=True):
+        assert [one.text for one in ours] == [one.text for one in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.tokens == other.tokens
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+            assert one.token_scores == pytest.approx(other.token_scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("config", configurations(), ids=name)
+def test_a_text_is_translated_as_if_it_were_alone(config: ModelConfig, monkeypatch) -> None:
+    translator = build(config)
+    together = translator.generate(TEXTS, SEARCH)
+    agree(together, [translator.generate([text], SEARCH)[0] for text in TEXTS])
+    monkeypatch.setattr(translator_module, "BATCH_TOKENS", 20)
+    agree(translator.generate(TEXTS[::-1], SEARCH), together[::-1])
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_large_batch_is_its_texts_one_by_one(translator: Translator, beam_size: int) -> None:
+    random = Random(2)
+    texts = ["".join(random.choices("abcdefgh ", k=random.randint(0, 20))) for _ in range(90)]
+    search = SearchConfig(beam_size=beam_size, max_length=8)
+    agree(translator.generate(texts, search), [translator.generate([text], search)[0] for text in texts])
+
+
+def test_translate_gives_what_it_is_given(translator: Translator) -> None:
+    found = translator.translate(TEXTS, SEARCH)
+    assert len(found) == len(TEXTS)
+    assert translator.translate("dog", SEARCH) == found[4]
+    assert translator.translate(iter(TEXTS), SEARCH) == found
+    assert translator.translate([]) == []
+    assert [found[1], found[3]] == ["", ""]
+    assert all(found[number] for number in (0, 2, 4, 5))
+
+
+def test_blank_texts_do_not_reach_the_model(translator: Translator, monkeypatch) -> None:
+    monkeypatch.setattr(translator.model, "encode", lambda *_: pytest.fail("the model was asked"))
+    blank = ["", " ", "\t", "\u3000", "\x0b", "\u2028"]
+    assert translator.translate(blank) == [""] * len(blank)
+    assert [len(found) for found in translator.generate(blank, SEARCH)] == [1] * len(blank)
+
+
+def test_any_text_can_be_translated(translator: Translator) -> None:
+    texts = ["<S>", "</s> <pad>", "▁", "日本語 русский", "\ud800", "\0", "a\nb\rc", "x" * 3000, "🙂" * 50]
+    for translation in translator.translate(texts, SearchConfig(beam_size=2, max_length=20)):
+        assert "\n" not in translation
+
+
+def test_a_line_of_ten_thousand_tokens_ends(translator: Translator) -> None:
+    ((found,),) = translator.generate(["fox " * 2500], SearchConfig(beam_size=2, max_length=30))
+    assert len(found.tokens) <= 30
+
+
+def test_score_is_the_product_of_the_steps(translator: Translator) -> None:
+    for source, target in [("a fox", "dog"), ("", "lazy"), ("the quick brown fox", "")]:
+        ids = [[*VOCABULARY.encode([text])[0], EOS_ID] for text in (source, target)]
+        model, total = translator.model, 0.0
+        with torch.no_grad():
+            state = model.start(model.encode(torch.tensor(ids[:1]), torch.tensor([len(ids[0])])))
+            for previous, token in zip([BOS_ID, *ids[1]], ids[1], strict=False):
+                log_probs, state = model.step(torch.tensor([previous]), state)
+                total += float(log_probs[0, token])
+        assert translator.score([source], [target]) == pytest.approx([total], abs=1e-4)
+
+
+def test_score_takes_blanks_and_keeps_order(translator: Translator) -> None:
+    sources, targets = ["a fox", "", "dog", "a"], ["", "fox", "the quick fox", "dog"]
+    together = translator.score(sources, targets)
+    assert together == pytest.approx([translator.score([s], [t])[0] for s, t in zip(sources, targets, strict=True)])
+    assert all(math.isfinite(log_prob) and log_prob < 0 for log_prob in together)
+    assert translator.score([], []) == []
+    with pytest.raises(CorpusError, match="as many targets as sources, got 1 and 2"):
+        translator.score(["a", "b"], ["a"])
+
+
+@pytest.mark.parametrize("attention", ["none", "general", "multi_head"])
+def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
+    translator = build(SMALL.model_copy(update={"attention": attention}))
+    texts = ["a fox", "", "the lazy dog"]
+    found = translator.generate(texts, SEARCH, attention=True)
+    agree(found, translator.generate(texts, SEARCH))
+    for text, translations in zip(texts, found, strict=True):
+        for one in translations:
+            if attention == "none" or not text:
+                assert one.attention is None
+                continue
+            weights = torch.tensor(one.attention)
+            assert weights.shape == (len(one.tokens) + 1, len(VOCABULARY.encode([text])[0]) + 1)
+            assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-5)
+
+
+def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
+    read = []
+
+    def lines():
+        for text in TEXTS:
+            read.append(text)
+            yield text
+
+    stream = translator.translate_stream(lines(), SEARCH, block=3)
+    first = next(stream)
+    assert len(read) == 3
+    agree([first, *stream], translator.generate(TEXTS, SEARCH))
+
+
+def test_batches_keep_their_budgets() -> None:
+    lengths = [Random(7).randint(1, 900) for _ in range(500)] + [9000]
+    found = list(translator_module.batches(range(501), lengths))
+    assert sorted(number for batch in found for number in batch) == list(range(501))
+    for batch in found:
+        longest = max(lengths[number] for number in batch)
+        assert len(batch) == 1 or longest * len(batch) <= translator_module.BATCH_TOKENS
+        assert len(batch) <= translator_module.BATCH_SENTENCES
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for device in ("cuda:77", "toaster"):
+        with pytest.raises(ConfigError, match=f"device must be one that this machine has, got '{device}'"):
+            Translator.load(tmp_path, device)
+
+
+@pytest.fixture(scope="module")
+def folder(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    package.save(folder, translator.model, VOCABULARY, VOCABULARY, languages=("fox", "dog"))
+    return folder
+
+
+def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Translator, capsys) -> None:
+    sources, references = ["a fox", "dog", "lazy"], [["x", "y", "z"], ["dog", "a", "b"]]
+    for _ in range(2):
+        report(folder, sources, references, search=SEARCH, metrics=("bleu", "exact_match"), samples=2, commands=["go"])
+    written = json.loads((folder / "metrics.json").read_text())
+    assert set(written["scores"]) == {"bleu", "exact_match"}
+    assert written["scores"]["bleu"]["text"].startswith("BLEU|nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert SearchConfig(**written["search"]) == SEARCH
+    card = (folder / "README.md").read_text()
+    assert "fox → dog" in card
+    assert card.count(written["scores"]["bleu"]["text"]) == 1
+    printed = capsys.readouterr().out
+    assert written["scores"]["exact_match"]["text"] in printed
+    assert translator.translate("a fox", SEARCH) in printed
+    assert printed.rstrip().endswith("go")
+    package.load(folder)
+
+
+def test_translating_is_quick_to_start_and_imports_no_training(folder: Path) -> None:
+    program = """
+import sys, time
+import torch
+started = time.process_time()
+from seq2seq.translator import Translator
+Translator.load(sys.argv[1]).translate("a fox")
+print(time.process_time() - started)
+heavy = {"lightning", "pytorch_lightning", "datasets", "pyarrow", "pandas", "matplotlib", "sacrebleu", "typer", "rich"}
+print(*heavy & sys.modules.keys())
+"""
+    run = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+    seconds, imported = run.stdout.split("\n")[:2]
+    assert imported == ""
+    assert float(seconds) < 2
