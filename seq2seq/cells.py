@@ -26,7 +26,9 @@ class LSTMCell(nn.Module):
         input_size: features per input vector.
         hidden_size: units in h and c.
         forget_bias: b_f at initialisation; 1 lets the memory remember before it has learnt what to forget.
-        init_range: the other weights start uniform in [-init_range, init_range], the other biases at 0.
+        init_range: the weights start uniform in [-init_range, init_range]; `None`: recurrent ones orthogonal, so that
+            they neither stretch nor shrink what passes through (Saxe et al. 2014, arXiv:1312.6120), the others
+            uniform by fan-in and fan-out (Glorot & Bengio 2010), gate by gate. The other biases start at 0.
 
     Note:
         The four gates lie in torch's order (i, f, g, o). torch's two bias vectors, of which only the sum matters, are
@@ -38,16 +40,17 @@ class LSTMCell(nn.Module):
 
     state_parts = 2
 
-    def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 1.0, init_range: float = 0.1) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, forget_bias: float = 1.0, init_range: float | None = None
+    ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.weight_input = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hidden = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
-        nn.init.uniform_(self.weight_input, -init_range, init_range)
-        nn.init.uniform_(self.weight_hidden, -init_range, init_range)
         with torch.no_grad():
+            initialise(self.weight_input, self.weight_hidden, init_range, gates=4)
             self.bias[hidden_size : 2 * hidden_size] = forget_bias
 
     def project(self, inputs: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows gates"]:
@@ -63,6 +66,17 @@ class LSTMCell(nn.Module):
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         hidden = o.sigmoid() * cell.tanh()
         return hidden, (hidden, cell)
+
+
+def initialise(weight_input: Tensor, weight_hidden: Tensor, init_range: float | None, gates: int) -> None:
+    """Set a cell's weights, whose rows are those of its gates one after the other; see `LSTMCell`."""
+    if init_range is not None:
+        nn.init.uniform_(weight_input, -init_range, init_range)
+        nn.init.uniform_(weight_hidden, -init_range, init_range)
+        return
+    for gate_input, gate_hidden in zip(weight_input.chunk(gates), weight_hidden.chunk(gates), strict=True):
+        nn.init.xavier_uniform_(gate_input)
+        nn.init.orthogonal_(gate_hidden)
 
 
 CELLS = {"lstm": LSTMCell}

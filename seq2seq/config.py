@@ -93,8 +93,10 @@ class ModelConfig(Config):
     """Before the softmax."""
     forget_bias: float = 1.0
     """Bias of the forget gates at initialisation: 0, 1 or 2 are the usual choices."""
+    initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
+    """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]."""
     init_range: Annotated[float, Field(gt=0)] = 0.1
-    """Weights start uniform in [-init_range, init_range] where no other rule is given."""
+    """Used by `uniform` alone."""
     fused: bool = True
     """Run torch's fused kernels; `False` runs the readable cells, with the same parameters and results."""
 
@@ -143,6 +145,11 @@ class ModelConfig(Config):
     def annotation_size(self) -> int:
         """Features of one annotation: both directions of the encoder's top layer."""
         return self.encoder_hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def uniform_range(self) -> float | None:
+        """`init_range` where it is used."""
+        return self.init_range if self.initialisation == "uniform" else None
 
 
 class SearchConfig(Config):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from seq2seq.attention import Attention, Memory, build_attention
 from seq2seq.config import PAD_ID, ModelConfig
-from seq2seq.encoder import Encoded
+from seq2seq.encoder import Encoded, ScaledEmbedding
 from seq2seq.recurrence import Recurrence, StackState
 
 
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
         self.config = config
-        self.embedding = nn.Embedding(config.target_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.embedding = ScaledEmbedding(config.target_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
         self.attentions = nn.ModuleList(
             build_attention(config.attention, hidden, config.annotation_size, config.attention_heads)
             for _ in range((1 if context else 0) + config.output_attention)
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
                 residual_from=1 if config.residual else None,
                 fused=config.fused,
                 forget_bias=config.forget_bias,
-                init_range=config.init_range,
+                init_range=config.uniform_range,
             )
             self.combine = nn.Linear(hidden + context, hidden, bias=False)
             self.feature_size = hidden
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
             1,
             fused=config.fused,
             forget_bias=config.forget_bias,
-            init_range=config.init_range,
+            init_range=config.uniform_range,
         )
         self.upper = Recurrence(
             config.cell,
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
             residual_from=0 if config.residual else None,
             fused=config.fused,
             forget_bias=config.forget_bias,
-            init_range=config.init_range,
+            init_range=config.uniform_range,
         )
         self.feature_size = hidden + context * len(self.attentions)
 

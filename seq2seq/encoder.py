@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,12 +26,20 @@ class Encoded(NamedTuple):
     state: StackState
 
 
+class ScaledEmbedding(nn.Embedding):
+    """Embeddings times the square root of their size: as inputs they then have the variance that gates want, as rows
+    of a tied output layer that of a linear map (Vaswani et al. 2017, arXiv:1706.03762, section 3.4)."""
+
+    def forward(self, tokens: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows embedding"]:
+        return super().forward(tokens) * math.sqrt(self.embedding_dim)
+
+
 class Encoder(nn.Module):
     """Embedding and a multilayer, uni- or bidirectional recurrence."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.source_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.embedding = ScaledEmbedding(config.source_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
         self.recurrence = Recurrence(
             config.cell,
             config.embedding_size,
@@ -41,7 +50,7 @@ class Encoder(nn.Module):
             residual_from=1 if config.residual else None,
             fused=config.fused,
             forget_bias=config.forget_bias,
-            init_range=config.init_range,
+            init_range=config.uniform_range,
         )
         self.config = config
 

@@ -78,11 +78,17 @@ class Seq2Seq(nn.Module):
             self.encoder.embedding.weight = self.decoder.embedding.weight
 
     def initialise(self) -> None:
-        """Linear maps and embeddings uniform in +-init_range, biases 0, `<pad>` 0; cells see to their own."""
-        limit = self.config.init_range
+        """Linear maps and embeddings by the configured rule, biases and `<pad>` 0; cells see to their own."""
+        limit = self.config.uniform_range
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
+            if not isinstance(module, nn.Linear | nn.Embedding):
+                continue
+            if limit is not None:
                 nn.init.uniform_(module.weight, -limit, limit)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
             if isinstance(module, nn.Embedding):

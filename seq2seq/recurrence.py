@@ -39,7 +39,7 @@ class Layer(nn.Module):
         bidirectional: bool = False,
         fused: bool = True,
         forget_bias: float = 1.0,
-        init_range: float = 0.1,
+        init_range: float | None = None,
     ) -> None:
         super().__init__()
         directions = 2 if bidirectional else 1
@@ -168,7 +168,7 @@ class Recurrence(nn.Module):
         residual_from: int | None = None,
         fused: bool = True,
         forget_bias: float = 1.0,
-        init_range: float = 0.1,
+        init_range: float | None = None,
     ) -> None:
         super().__init__()
         width = hidden_size * (2 if bidirectional else 1)

@@ -11,6 +11,7 @@ SMALL = ModelConfig(
     encoder_hidden_size=4,
     decoder_hidden_size=8,
     attention_heads=2,
+    initialisation="uniform",
     init_range=0.8,
 )
 
@@ -35,7 +36,7 @@ def configurations() -> list[ModelConfig]:
     variants += [
         {"residual": True, "encoder_layers": 3, "decoder_layers": 3, "input_feeding": f} for f in (True, False)
     ]
-    variants += [{"reverse_source": True}, {"reverse_source": True, "attention": "none"}, {"forget_bias": 2.0}]
+    variants += [{"reverse_source": True}, {"reverse_source": True, "attention": "none"}, {"forget_bias": 2.0}, {"initialisation": "orthogonal"}]
     return [SMALL.model_copy(update=variant) for variant in variants]
 
 

@@ -123,6 +123,20 @@ def test_the_forget_gate_starts_where_asked() -> None:
         assert (cell.bias[:4] == 0).all()
 
 
+def test_initialisation_follows_its_rule() -> None:
+    torch.manual_seed(0)
+    uniform = Seq2Seq(SMALL.model_copy(update={"init_range": 0.3}))
+    for key, weight in uniform.named_parameters():
+        assert weight.abs().max() <= 0.3 or "bias" in key, key
+    orthogonal = Seq2Seq(SMALL.model_copy(update={"initialisation": "orthogonal"}))
+    for gate in orthogonal.decoder.bottom.layers[0].cells[0].weight_hidden.chunk(4):
+        torch.testing.assert_close(gate @ gate.t(), torch.eye(8), atol=1e-5, rtol=0.0)
+    large = Seq2Seq(ModelConfig(source_vocabulary_size=500, target_vocabulary_size=500))
+    embedded = large.encoder.embedding(torch.arange(500))
+    assert embedded.std().item() == pytest.approx(1.0, abs=0.02)
+    assert (embedded[PAD_ID] == 0).all()
+
+
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
     for field in ("embedding_dropout", "hidden_dropout", "output_dropout"):
