@@ -1,0 +1,342 @@
+"""The command line, as a user's shell sees it: bytes in, bytes out, one line for a mistake."""
+
+import gzip
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from configurations import SMALL
+
+from seq2seq import package
+from seq2seq.cli import app, lines
+from seq2seq.config import SearchConfig
+from seq2seq.errors import CorpusError
+from seq2seq.model import Seq2Seq
+from seq2seq.translator import Translator
+from seq2seq.vocabulary import Vocabulary
+
+COMMAND = [sys.executable, "-m", "seq2seq"]
+SHORT = ["--max-length", "6", "--beam-size", "2"]
+SEARCH = SearchConfig(beam_size=2, max_length=6)
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: bytes
+    err: bytes
+
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    vocabulary = Vocabulary.train(["the quick brown fox jumps over a lazy dog"], 40, kind="char")
+    torch.manual_seed(5)
+    sizes = {"source_vocabulary_size": len(vocabulary), "target_vocabulary_size": len(vocabulary)}
+    package.save(folder, Seq2Seq(SMALL.model_copy(update=sizes)), vocabulary, vocabulary, languages=("fox", "dog"))
+    return folder
+
+
+@pytest.fixture
+def cli(capfdbinary, tmp_path: Path) -> Cli:
+    """Runs a command line in this process, with its own standard input."""
+
+    def run(*arguments: str | Path, stdin: bytes = b"") -> Ran:
+        (tmp_path / "stdin").write_bytes(stdin)
+        kept = os.dup(0)
+        with (tmp_path / "stdin").open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                app.run([str(argument) for argument in arguments])
+        finally:
+            os.dup2(kept, 0)
+            os.close(kept)
+        captured = capfdbinary.readouterr()
+        return Ran(ended.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+def fails(ran: Ran, *parts: str) -> None:
+    """A user's mistake: one line that says all of these, and exit code 2."""
+    assert ran.code == 2
+    message = ran.err.decode()
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        (b"", []),
+        (b"a fox", ["a fox"]),
+        (b"a fox\n", ["a fox"]),
+        (b"a fox\n\n  \n\t\ndog\n\n", ["a fox", "", "  ", "\t", "dog", ""]),
+        (b"a fox\r\ndog\r\n\r\n", ["a fox", "dog", ""]),
+        (b"\xef\xbb\xbfa fox\ndog", ["a fox", "dog"]),
+        ("a\u2028b\x0cc\x85d\re\n</s> <S> ▁\n".encode(), ["a\u2028b\x0cc\x85d\re", "</s> <S> ▁"]),
+        (b"\n", [""]),
+    ],
+)
+def test_translations_are_aligned_with_any_lines(cli: Cli, model: Path, text: bytes, sources: list[str]) -> None:
+    ran = cli("translate", model, *SHORT, stdin=text)
+    assert (ran.code, ran.err) == (0, b"")
+    expected = Translator.load(model).translate(sources, SEARCH)
+    assert ran.out.decode() == "".join(f"{line}\n" for line in expected)
+
+
+def test_files_are_read_and_written_too(cli: Cli, model: Path, tmp_path: Path) -> None:
+    text = b"a fox\n\ndog"
+    expected = cli("translate", model, *SHORT, stdin=text).out
+    (tmp_path / "in").write_bytes(text)
+    (tmp_path / "in.gz").write_bytes(gzip.compress(text))
+    for name in ("in", "in.gz"):
+        ran = cli("translate", model, *SHORT, "--input", tmp_path / name, "--output", tmp_path / "out")
+        assert (ran.code, ran.out, ran.err) == (0, b"", b"")
+        assert (tmp_path / "out").read_bytes() == expected
+
+
+def test_n_best_and_json_show_scores(cli: Cli, model: Path) -> None:
+    text = b"a fox\n\ndog\n"
+    truth = Translator.load(model).generate(["a fox", "", "dog"], SEARCH.model_copy(update={"n_best": 2}))
+    options = [model, *SHORT, "--n-best", "2"]
+    rows = [row.split("\t") for row in cli("translate", *options, stdin=text).out.decode().splitlines()]
+    expected = [[str(n), f"{one.score:.4f}", one.text] for n, found in enumerate(truth, 1) for one in found]
+    assert rows == expected
+    assert len(rows) == 5
+    objects = [json.loads(row) for row in cli("translate", *options, "--json", stdin=text).out.splitlines()]
+    assert [row["source"] for row in objects] == ["a fox", "", "dog"]
+    assert objects[0]["translations"][1] == {
+        "text": truth[0][1].text,
+        "score": truth[0][1].score,
+        "tokens": truth[0][1].tokens,
+        "token_scores": truth[0][1].token_scores,
+    }
+
+
+def test_a_line_of_ten_thousand_tokens_is_translated(cli: Cli, model: Path) -> None:
+    ran = cli("translate", model, *SHORT, stdin=b"dog\n" + b"fox " * 2500 + b"\ndog\n")
+    rows = ran.out.splitlines()
+    assert len(rows) == 3
+    assert rows[0] == rows[2]
+
+
+def test_bad_input_is_named_after_the_lines_before_it(cli: Cli, model: Path, tmp_path: Path) -> None:
+    ran = cli("translate", model, *SHORT, stdin=b"dog\na\xff\xfe\n")
+    fails(ran, "standard input:2: is not UTF-8 (0xff at byte 2 of the line)", "iconv")
+    assert ran.out == cli("translate", model, *SHORT, stdin=b"dog\n").out
+    fails(cli("translate", model, stdin=b"a\0"), "standard input:1: holds NUL")
+    fails(cli("translate", model, "--input", tmp_path / "none"), "none: cannot be read (No such file or directory)")
+    fails(cli("translate", model, "--input", tmp_path), "cannot be read (Is a directory)")
+    (tmp_path / "cut.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    fails(cli("translate", model, "--input", tmp_path / "cut.gz"), "cut.gz")
+
+
+def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
+    fails(cli("translate", model, "-o", tmp_path / "no" / "out", stdin=b"a"), "cannot be written (No such file")
+    fails(cli("translate", model, "-o", "/dev/full", stdin=b"dog"), "/dev/full: cannot be written (No space left")
+    (tmp_path / "in").write_text("dog")
+    fails(cli("translate", model, "-i", tmp_path / "in", "-o", tmp_path / "in"), "another file than --input")
+    assert (tmp_path / "in").read_text() == "dog"
+
+
+def test_bad_models_are_named(cli: Cli, model: Path, tmp_path: Path) -> None:
+    for command in (["translate"], ["info"]):
+        fails(cli(*command, tmp_path / "none"), "none: is not a model folder")
+        fails(cli(*command, tmp_path), "is not a model folder, it has no config.json")
+    for name in ("config.json", "model.safetensors", "source.model"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for part in model.iterdir():
+            content = part.read_bytes()
+            (folder / part.name).write_bytes(content[: len(content) // 2] if part.name == name else content)
+        fails(cli("translate", folder, stdin=b"a"), name, "copy")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "marian"}')
+    fails(cli("info", foreign), "was not written by seq2seq")
+
+
+def test_bad_options_are_named(cli: Cli, model: Path) -> None:
+    fails(cli("translate"), "Missing argument", "--help")
+    fails(cli("dance"), "No such command 'dance'")
+    fails(cli("translate", model, "--beam-size", "many"), "--beam-size")
+    fails(cli("translate", model, "--beam-size", "0"), "beam_size", "got 0")
+    fails(cli("translate", model, "--n-best", "9"), "n_best must be at most beam_size, got 9 and 5")
+    fails(cli("translate", model, "--length-penalty", "tall"), "length_penalty", "'tall'")
+    fails(cli("translate", model, "--device", "toaster"), "device must be one that this machine has, got 'toaster'")
+    fails(cli("translate", model, "--beem-size", "3"), "--beem-size")
+
+
+def test_the_defaults_of_the_options_are_those_of_the_search() -> None:
+    defaults = SearchConfig()
+    for command in (app.translate, app.evaluate):
+        for name, parameter in inspect.signature(command).parameters.items():
+            if hasattr(defaults, name):
+                assert parameter.default == getattr(defaults, name)
+
+
+@pytest.fixture
+def test_set(tmp_path: Path) -> tuple[Path, Path, Path]:
+    sources = ["a fox", "the lazy dog jumps over it", "", "quick brown", "over a fox"] * 6
+    references = [["the dog jumps", "x" * (n % 3), "", f"a fox {n}", "over a fox"] for n in range(6)]
+    paths = tmp_path / "source", tmp_path / "first", tmp_path / "second"
+    paths[0].write_text("".join(f"{line}\n" for line in sources))
+    paths[1].write_text("".join(f"{line}\n" for five in references for line in five))
+    paths[2].write_text("".join(f"{line.upper()}\r\n" for line in sources))
+    return paths
+
+
+def sacrebleu(*arguments: str | Path) -> list[str]:
+    command = [sys.executable, "-m", "sacrebleu", *map(str, arguments), "--format", "text"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Behind the score stand its parts.
+    return [" ".join(line.split()[:3]) for line in printed.splitlines()]
+
+
+def test_evaluate_and_score_print_what_the_sacrebleu_command_prints(cli: Cli, model: Path, test_set, tmp_path) -> None:
+    source, first, second = test_set
+    output = tmp_path / "translations"
+    options = ["-r", first, "-r", second, "-m", "bleu", "-m", "chrf", "-m", "ter"]
+    ran = cli("evaluate", model, "-s", source, *options, "-o", output, *SHORT)
+    assert (ran.code, ran.err) == (0, b"")
+    theirs = sacrebleu(first, second, "-i", output, "-m", "bleu", "chrf", "ter")
+    assert ran.out.decode().splitlines() == theirs
+    assert output.read_text() == cli("translate", model, *SHORT, "-i", source).out.decode()
+    assert cli("score", output, *options).out == ran.out
+    lower = cli("score", second, "-r", source, "--lowercase", "--tokenize", "char").out.decode().splitlines()
+    assert lower == sacrebleu(source, "-i", second, "-lc", "--tokenize", "char")
+
+
+def test_exact_matches_are_counted(cli: Cli, test_set) -> None:
+    source, first, second = test_set
+    assert cli("score", source, "-r", second, "-m", "exact").out.endswith(b" = 20.0\n")
+    ran = cli("score", source, "-r", second, "-m", "exact", "--lowercase", "--json")
+    (found,) = json.loads(ran.out)
+    assert (found["name"], found["value"]) == ("EM", 100)
+    assert "case:lc" in found["signature"]
+    assert first.exists()
+
+
+def test_two_systems_are_compared(cli: Cli, test_set) -> None:
+    source, first, second = test_set
+    rows = cli("score", first, second, "-r", second, "--samples", "50").out.decode().splitlines()
+    assert len(rows) == 3
+    assert rows[0].endswith(str(first))
+    assert rows[1].startswith("BLEU|nrefs:1|bs:50|seed:12345|case:mixed")
+    assert " = 100.0 (100.0 ± 0.0)" in rows[1]
+    assert rows[2].startswith("p = 0.0")
+    (found,) = [json.loads(row) for row in cli("score", first, second, "-r", source, "--json").out.splitlines()]
+    assert {"baseline", "system", "p_value"} <= found.keys()
+
+
+def test_what_cannot_be_scored_is_named(cli: Cli, model: Path, test_set, tmp_path: Path) -> None:
+    source, first, _ = test_set
+    (tmp_path / "short").write_text("a\nb\n")
+    (tmp_path / "empty").write_text("")
+    short, empty = tmp_path / "short", tmp_path / "empty"
+    fails(cli("score", short, "-r", first), "must have as many lines, got 2 in", "30 in")
+    fails(cli("evaluate", model, "-s", source, "-r", short), "must have as many lines, got 30 in", "2 in")
+    fails(cli("score", empty, "-r", empty), "is empty")
+    fails(cli("score", first, "-r", first, "-m", "meteor"), "metric must be one of", "'meteor'")
+    fails(cli("score", first, "-r", first, "--tokenize", "moses"), "tokenize must be one of", "'moses'")
+    fails(cli("score", first, "-r", first, "-m", "ter", "--tokenize", "13a"), "tokenize is an option of bleu")
+    fails(cli("score", first, first, first, "-r", first), "one system or two, got 3")
+    fails(cli("score", first), "--reference")
+
+
+def test_info_tells_what_the_folder_holds(cli: Cli, model: Path) -> None:
+    printed = cli("info", model).out.decode()
+    for part in ("fox → dog", "seq2seq-lightning", "general"):
+        assert part in printed
+    metadata = json.loads(cli("info", model, "--json").out)
+    assert metadata["model"]["attention"] == "general"
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from seq2seq.cli import main
+sys.argv = ["seq2seq", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {"torch", "numpy", "lightning", "datasets", "sacrebleu", "sentencepiece", "safetensors"}
+print("heavy:", *heavy & sys.modules.keys())
+"""
+    for arguments in (["--help"], ["translate", "--help"], ["score", "--help"]):
+        started = time.perf_counter()
+        command = [sys.executable, "-c", program, *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert run.stdout.endswith("heavy:\n")
+        assert "Usage: seq2seq" in run.stdout
+        assert time.perf_counter() - started < 5  # Under a second on a machine that is not busy.
+
+
+def test_a_full_disk_is_one_line(test_set) -> None:
+    source, *_ = test_set
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [*COMMAND, "score", source, "-r", source], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert run.returncode == 2
+    assert run.stderr == b"error: standard output: cannot be written (No space left on device); choose another place\n"
+
+
+def test_a_reader_that_goes_ends_it_quietly(model: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "translate", model, *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(b"dog\n")
+        process.stdin.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
+
+
+def test_each_line_is_answered_at_once_and_control_c_ends_it_quietly(model: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "translate", model, *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        answers = []
+        for line in (b"dog\n", b"a fox\n", b"\n", b"dog\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            answers.append(process.stdout.readline())
+        assert answers[0] == answers[3]
+        assert answers[2] == b"\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == b""
+
+
+def test_blocks_are_what_is_there_and_no_more_than_asked_for() -> None:
+    reading, writing = os.pipe()
+    blocks = lines.read_blocks(reading, "pipe", size=3)
+    os.write(writing, b"1\n2\npart")
+    assert next(blocks) == ["1", "2"]
+    os.write(writing, b" of 3\n4\n5\n6\n7\n")
+    assert next(blocks) == ["part of 3", "4", "5"]
+    assert next(blocks) == ["6", "7"]
+    os.write(writing, b"8\n\xff\n9\n")
+    os.close(writing)
+    assert next(blocks) == ["8"]
+    with pytest.raises(CorpusError, match=r"pipe:9: is not UTF-8 \(0xff at byte 1 of the line\)"):
+        next(blocks)
+    os.close(reading)
