@@ -1,0 +1,145 @@
+"""Your own parallel text, from any language to any other.
+
+    Two files, line by line     python recipes/parallel.py train.de train.en
+    Columns of one TSV          python recipes/parallel.py pairs.tsv --columns 2 1
+    Keys of JSON lines          python recipes/parallel.py pairs.jsonl --keys de en
+    A data set of the Hub       python recipes/parallel.py hub:bentrevett/multi30k --keys de en
+
+About one in `every` distinct source sentences is held out for validation and another for the test: no source sentence
+is in two parts, so that a second translation of it cannot give a test sentence away.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import typer
+
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
+from seq2seq.corpus import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
+from seq2seq.data import ParallelDataModule
+from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.training import train
+from seq2seq.translator import report
+from seq2seq.vocabulary import Vocabulary
+
+
+class Size(NamedTuple):
+    """What the presets differ in."""
+
+    subwords: int
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    learning_rate: float
+    batch_tokens: int
+
+
+Preset = StrEnum("Preset", ["tiny", "small", "base"])
+PRESETS = {
+    "tiny": Size(4000, 128, 256, 1, 0.3, 2e-3, 2000),  # some ten thousand pairs
+    "small": Size(8000, 256, 512, 2, 0.3, 1e-3, 4000),  # some hundred thousand
+    "base": Size(16000, 512, 1024, 3, 0.1, 5e-4, 16000),  # millions, on a GPU
+}
+
+
+def read(texts: list[str], columns: tuple[int, int], keys: tuple[str, str]) -> ParallelText:
+    """The pairs, from whichever of the four kinds of place."""
+    if len(texts) == 2:
+        return read_lines(*texts)
+    if len(texts) > 2:
+        raise ConfigError(f"give one place or two files, got {len(texts)}; join files of the same language first")
+    if texts[0].startswith("hub:"):
+        return read_hub(texts[0].removeprefix("hub:"), "train", keys)
+    if ".jsonl" in texts[0]:
+        return read_jsonl(texts[0], keys)
+    return read_tsv(texts[0], (columns[0] - 1, columns[1] - 1))
+
+
+def hold_out(pairs: ParallelText) -> tuple[ParallelText, ParallelText, ParallelText]:
+    """Training, validation and test: at most about 2,000 pairs are held out for each of the last two."""
+    every = max(20, len(pairs) // 2000)
+
+    def part(name: str, first: int, last: int) -> ParallelText:
+        def chosen() -> Iterator[tuple[str, str]]:
+            return (pair for pair in pairs if first <= crc32(pair[0].encode()) % every <= last)
+
+        return ParallelText(f"{pairs.name} ({name})", chosen)
+
+    return part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
+
+
+@one_line_errors()
+def main(
+    texts: list[str],
+    columns: tuple[int, int] = (1, 2),
+    keys: tuple[str, str] = ("source", "target"),
+    languages: tuple[str, str] = ("source", "target"),
+    preset: Preset = Preset.small,
+    out: Path = Path("runs/parallel"),
+    epochs: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    smoke: bool = False,
+) -> None:
+    """Train on most of the pairs, then translate those that were held out."""
+    size = PRESETS[preset]
+    pairs, validation, test = hold_out(read(texts, columns, keys))
+
+    # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
+    lines = chain(pairs.sources(), pairs.targets())
+    vocabulary = Vocabulary.train(lines, size.subwords, byte_fallback=True, character_coverage=0.9995)
+
+    model = ModelConfig(
+        source_vocabulary_size=len(vocabulary),
+        target_vocabulary_size=len(vocabulary),
+        embedding_size=size.embedding,
+        encoder_layers=size.layers,
+        encoder_hidden_size=size.hidden // 2,
+        bidirectional=True,
+        decoder_layers=2,
+        decoder_hidden_size=size.hidden,
+        attention="general",
+        tied_embeddings="all",
+        hidden_dropout=size.dropout,
+        output_dropout=size.dropout,
+    )
+    training = TrainingConfig(
+        max_epochs=20,
+        batch_tokens=size.batch_tokens,
+        learning_rate=size.learning_rate,
+        schedule="plateau",
+        warmup_steps=200,
+        label_smoothing=0.1,
+        monitor="bleu",
+        early_stopping=4,
+    )
+    corpus = ParallelDataModule(
+        pairs,
+        validation,
+        vocabulary,
+        vocabulary,
+        batch_tokens=training.batch_tokens,
+        batch_sentences=training.batch_sentences,
+        seed=training.seed,
+        cache=out / "cache",
+    )
+    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    report(
+        out,
+        list(test.sources()),
+        [list(test.targets())],
+        search=SearchConfig(beam_size=5, length_penalty="average"),
+        metrics=("bleu", "chrf"),
+        samples=5,
+        commands=[f"seq2seq translate {out} < text.{languages[0]}"],
+        device=device,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,110 @@
+"""SCAN (Lake & Baroni 2018, arXiv:1711.00350): commands -> actions.
+
+`python recipes/scan.py` holds out a random fifth; `--split length` holds out every command of more than 22 actions.
+"""
+
+import random
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
+from seq2seq.corpus import from_pairs, read_tsv
+from seq2seq.data import ParallelDataModule
+from seq2seq.errors import one_line_errors
+from seq2seq.training import train
+from seq2seq.translator import report
+from seq2seq.vocabulary import Vocabulary
+
+Pairs = list[tuple[str, str]]
+
+
+class Split(StrEnum):
+    simple = "simple"
+    length = "length"
+
+
+def divide(pairs: Pairs, split: Split) -> tuple[Pairs, Pairs, Pairs]:
+    """Training, validation and test pairs; the 500 of validation are always like those of training."""
+    pairs = random.Random(1).sample(pairs, len(pairs))
+    if split == Split.simple:
+        cut = len(pairs) * 4 // 5
+        train, test = pairs[:cut], pairs[cut:]
+    else:
+        train = [(command, actions) for command, actions in pairs if len(actions.split()) <= 22]
+        test = [(command, actions) for command, actions in pairs if len(actions.split()) > 22]
+    return train[500:], train[:500], test
+
+
+@one_line_errors()
+def main(
+    split: Split = Split.simple,
+    out: Path | None = None,
+    data: Path = Path(__file__).parent.parent / "data" / "scan",
+    epochs: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    smoke: bool = False,
+) -> None:
+    """Train on one split of SCAN, then carry out the commands that were held out."""
+    out = out or Path(f"runs/scan-{split}")
+    parts = divide(list(read_tsv(data / "commands.tsv.gz")), split)
+    pairs, validation, test = (from_pairs(part, f"SCAN {split}") for part in parts)
+
+    # One token a word: 13 words make all the commands, 6 all the actions.
+    source_vocabulary = Vocabulary.train(pairs.sources(), 4 + 13, kind="word")
+    target_vocabulary = Vocabulary.train(pairs.targets(), 4 + 6, kind="word")
+
+    model = ModelConfig(
+        source_vocabulary_size=len(source_vocabulary),
+        target_vocabulary_size=len(target_vocabulary),
+        embedding_size=32,
+        encoder_layers=1,
+        encoder_hidden_size=64,
+        bidirectional=True,
+        decoder_layers=2,
+        decoder_hidden_size=128,
+        residual=True,
+        attention="dot",
+        tied_embeddings="none",
+        hidden_dropout=0.1,
+    )
+    training = TrainingConfig(
+        seed=1,
+        max_epochs=10,
+        batch_tokens=None,
+        batch_sentences=32,
+        learning_rate=5e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        clip_norm=1.0,
+        monitor="exact_match",
+    )
+
+    corpus = ParallelDataModule(
+        pairs,
+        validation,
+        source_vocabulary,
+        target_vocabulary,
+        batch_tokens=training.batch_tokens,
+        batch_sentences=training.batch_sentences,
+        seed=training.seed,
+        cache=out / "cache",
+    )
+    languages = ("command", "actions")
+    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    report(
+        out,
+        list(test.sources()),
+        [list(test.targets())],
+        search=SearchConfig(beam_size=1, max_length=60, max_length_ratio=None),  # one word can be 16 actions
+        metrics=("exact_match",),
+        samples=5,
+        commands=[f'echo "jump around left twice" | seq2seq translate {out}'],
+        device=device,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,109 @@
+"""Each recipe as a user runs it, on a few batches: it ends with a model folder, scores, samples and next commands."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+CAPTIONS = [("ein Hund läuft .", "a dog runs ."), ("zwei Frauen singen .", "two women sing ."), ("Hallo !", "hello !")]
+
+
+def run(recipe: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Without a network: what a recipe needs is committed or given."""
+    return subprocess.run(
+        [sys.executable, RECIPES / recipe, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def check_result(result: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert result.returncode == 0, result.stderr
+    assert {"config.json", "model.safetensors", "source.model", "README.md"} <= {path.name for path in folder.iterdir()}
+    scores = json.loads((folder / "metrics.json").read_text())
+    assert "nrefs:1" in json.dumps(scores)
+    assert "seq2seq translate" in result.stdout
+    assert "Traceback" not in result.stderr
+    # A handful of words cannot fill a vocabulary meant for real text, and is told so; nothing else is to be warned of.
+    warned = [line for line in (result.stderr + result.stdout).splitlines() if "Warning" in line]
+    assert all("tokens, got size=" in line for line in warned)
+
+
+@pytest.fixture
+def captions(tmp_path):
+    """A folder with the names of Multi30k and a few captions of our own."""
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    for part, times in (("train", 60), ("val", 2), ("test_2016_flickr", 2)):
+        for side, language in enumerate(("de", "en")):
+            text = "".join(f"{pair[side]}\n" for pair in CAPTIONS * times)
+            (folder / f"{part}.{language}.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["reverse", "dates", "number_words"])
+def test_toy_recipe(name, tmp_path):
+    check_result(run(f"{name}.py", "--smoke", cwd=tmp_path), tmp_path / "runs" / name)
+
+
+@pytest.mark.parametrize("split", ["simple", "length"])
+def test_scan(split, tmp_path):
+    check_result(run("scan.py", "--smoke", "--split", split, cwd=tmp_path), tmp_path / "runs" / f"scan-{split}")
+
+
+def test_multi30k_in_any_direction(captions, tmp_path):
+    result = run(
+        "multi30k.py", "--smoke", "--data", captions, "--source", "en", "--target", "de", "--out", "x", cwd=tmp_path
+    )
+    check_result(result, tmp_path / "x")
+
+
+def test_missing_data_is_one_line(tmp_path):
+    result = run("dates.py", "--smoke", "--data", tmp_path / "nowhere", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "nowhere" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_parallel_reads_two_files_a_table_and_json_lines(tmp_path):
+    """The pairs are the same in each, so that the parts held out are, and the scores."""
+    words = [(f"{one} {two}", f"{two} {one}") for one in "abcdefghij" for two in "klmnopqrst"]
+    (tmp_path / "a.txt").write_text("".join(f"{source}\n" for source, _ in words))
+    (tmp_path / "b.txt").write_text("".join(f"{target}\n" for _, target in words))
+    (tmp_path / "pairs.tsv").write_text(
+        "".join(f"{n}\t{target}\t{source}\n" for n, (source, target) in enumerate(words))
+    )
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps({"x": {"a": a}, "b": b}) + "\n" for a, b in words))
+    scores = []
+    for arguments in (
+        ["a.txt", "b.txt"],
+        ["pairs.tsv", "--columns", 3, 2],
+        ["pairs.jsonl", "--keys", "x.a", "b"],
+    ):
+        out = tmp_path / f"run{len(scores)}"
+        result = run("parallel.py", *arguments, "--preset", "tiny", "--smoke", "--out", out, cwd=tmp_path)
+        check_result(result, out)
+        scores.append(json.loads((out / "metrics.json").read_text())["scores"])
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_parallel_refuses_three_files_in_one_line(tmp_path):
+    result = run("parallel.py", "a", "b", "c", "--smoke", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: give one place or two files, got 3")
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_recipe_hides_a_module_of_python():
+    """A script's own folder comes first on Python's path: with a `numbers.py` there, `import numbers` finds that."""
+    assert not {path.stem for path in RECIPES.glob("*.py")} & set(sys.stdlib_module_names)
