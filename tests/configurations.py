@@ -36,7 +36,8 @@ def configurations() -> list[ModelConfig]:
     variants += [
         {"residual": True, "encoder_layers": 3, "decoder_layers": 3, "input_feeding": f} for f in (True, False)
     ]
-    variants += [{"reverse_source": True}, {"reverse_source": True, "attention": "none"}, {"forget_bias": 2.0}, {"initialisation": "orthogonal"}]
+    variants += [{"reverse_source": True}, {"reverse_source": True, "attention": "none"}]
+    variants += [{"forget_bias": 2.0}, {"initialisation": "orthogonal"}]
     return [SMALL.model_copy(update=variant) for variant in variants]
 
 
