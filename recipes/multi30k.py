@@ -55,7 +55,7 @@ def main(
     )
     training = TrainingConfig(
         seed=1,
-        max_epochs=14,  # the rate falls to 0 at the last one: 13 or 15 are other trainings, not a part of this one
+        max_epochs=10,  # the rate falls to 0 at the last one: 9 or 11 are other trainings, not a part of this one
         batch_tokens=1500,  # small batches: 29,000 pairs give few steps an epoch
         optimizer="adamw",
         learning_rate=2e-3,
