@@ -48,7 +48,7 @@ def main(
     )
     training = TrainingConfig(
         seed=1,
-        max_epochs=5,
+        max_epochs=3,
         batch_tokens=None,
         batch_sentences=32,
         learning_rate=5e-3,

@@ -72,7 +72,7 @@ def main(
     )
     training = TrainingConfig(
         seed=1,
-        max_epochs=10,
+        max_epochs=6,
         batch_tokens=None,
         batch_sentences=32,
         learning_rate=5e-3,
