@@ -33,7 +33,7 @@ def greedy_search(step: Step[StateT], state: StateT, source_lengths: Tensor, con
     log_prob_columns: list[Tensor] = []
     for length in itertools.count():
         log_probs, state = step(tokens, state)
-        best, tokens = _allowed(log_probs, length, limits).max(dim=-1)
+        best, tokens = _best_allowed(log_probs, length, limits)
         # Where nothing is possible (all NaN or -inf) the sentence ends too.
         possible = best > -torch.inf
         tokens = tokens.where(possible, EOS_ID)
@@ -48,15 +48,14 @@ def greedy_search(step: Step[StateT], state: StateT, source_lengths: Tensor, con
     return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), config)
 
 
-def _allowed(log_probs: Tensor, length: int, limits: Limits) -> Tensor:
-    """`log_probs` [rows, vocabulary] with -inf for what may not follow `length` tokens; a copy in float32."""
-    forbidden = torch.zeros(log_probs.shape[-1], dtype=torch.bool, device=log_probs.device)
-    forbidden[[PAD_ID, BOS_ID]] = True
-    is_end = torch.zeros_like(forbidden)
-    is_end[EOS_ID] = True
-    too_short = (length < limits.shortest)[:, None] & is_end
-    too_long = (length >= limits.longest)[:, None] & ~is_end
-    return log_probs.float().masked_fill(forbidden | too_short | too_long, -torch.inf)
+def _best_allowed(log_probs: Tensor, length: int, limits: Limits) -> tuple[Tensor, Tensor]:
+    """The most probable token of those that may follow `length` tokens: log-probabilities and ids, both [rows]."""
+    candidates = log_probs.to(torch.float32, copy=True)
+    candidates[:, [PAD_ID, BOS_ID]] = -torch.inf
+    candidates[:, EOS_ID] = candidates[:, EOS_ID].where(length >= limits.shortest, -torch.inf)
+    best, tokens = candidates.max(dim=-1)
+    may_go_on = length < limits.longest
+    return best.where(may_go_on, candidates[:, EOS_ID]), tokens.where(may_go_on, EOS_ID)
 
 
 def _hypotheses(tokens: Tensor, token_log_probs: Tensor, config: SearchConfig) -> list[Hypothesis]:
