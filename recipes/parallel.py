@@ -5,8 +5,8 @@
     Keys of JSON lines          python recipes/parallel.py pairs.jsonl --keys de en
     A data set of the Hub       python recipes/parallel.py hub:bentrevett/multi30k --keys de en
 
-About one in `every` distinct source sentences is held out for validation and another for the test: no source sentence
-is in two parts, so that a second translation of it cannot give a test sentence away.
+Some source sentences are held out for validation and others for the test, with all their translations: a paraphrase in
+training cannot give a test sentence away.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ import typer
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.errors import ConfigError, CorpusError, one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
@@ -57,11 +57,13 @@ def read(texts: list[str], columns: tuple[int, int], keys: tuple[str, str]) -> P
         return read_hub(texts[0].removeprefix("hub:"), "train", keys)
     if ".jsonl" in texts[0]:
         return read_jsonl(texts[0], keys)
+    if min(columns) < 1:
+        raise ConfigError(f"--columns are counted from 1, got {columns[0]} {columns[1]}")
     return read_tsv(texts[0], (columns[0] - 1, columns[1] - 1))
 
 
 def hold_out(pairs: ParallelText) -> tuple[ParallelText, ParallelText, ParallelText]:
-    """Training, validation and test: at most about 2,000 pairs are held out for each of the last two."""
+    """Training, validation and test: each of the last two is a twentieth, or about 2,000 pairs if that is less."""
     every = max(20, len(pairs) // 2000)
 
     def part(name: str, first: int, last: int) -> ParallelText:
@@ -70,7 +72,10 @@ def hold_out(pairs: ParallelText) -> tuple[ParallelText, ParallelText, ParallelT
 
         return ParallelText(f"{pairs.name} ({name})", chosen)
 
-    return part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
+    parts = part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
+    if not all(map(len, parts)):
+        raise CorpusError(f"{pairs.name} has too few different sentences to hold some out, {len(pairs)}; give hundreds")
+    return parts
 
 
 @one_line_errors()

@@ -104,6 +104,13 @@ def test_parallel_refuses_three_files_in_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("a\tb\n" * 3)
+    result = run("parallel.py", "pairs.tsv", "--smoke", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: pairs.tsv has too few different sentences to hold some out, 3; give hundreds\n"
+
+
 def test_no_recipe_hides_a_module_of_python():
     """A script's own folder comes first on Python's path: with a `numbers.py` there, `import numbers` finds that."""
     assert not {path.stem for path in RECIPES.glob("*.py")} & set(sys.stdlib_module_names)

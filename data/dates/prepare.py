@@ -1,4 +1,4 @@
-"""Dates as people write them in thirteen languages -> ISO 8601, a pair a line: `lördag 21 november 2026<tab>2026-11-21`.
+"""Dates as people write them in thirteen languages -> ISO 8601, a pair a line: `lördag 4 juli 2026<tab>2026-07-04`.
 
 Made with Babel from Unicode's CLDR, the tables that operating systems write dates with. Run it again to get the same
 files: everything is drawn with one seed. No date of the validation or test set appears in training, in any spelling.
