@@ -149,6 +149,19 @@ def test_a_crash_of_the_first_save_leaves_no_model(tmp_path: Path, monkeypatch) 
         package.load(tmp_path / "model")
 
 
+def test_a_save_while_loading_is_no_fault(tmp_path: Path, monkeypatch) -> None:
+    save(tmp_path, seed=1)
+    read, new = folder_module._read, []
+
+    def interrupted(folder: Path, name: str) -> bytes:
+        if name == "model.safetensors" and not new:
+            new.append(save(tmp_path, seed=2))
+        return read(folder, name)
+
+    monkeypatch.setattr(folder_module, "_read", interrupted)
+    assert torch.equal(logits(package.load(tmp_path).model), logits(new[0]))
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package") / "good"

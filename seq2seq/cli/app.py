@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,8 +85,7 @@ def translate(
 ) -> None:
     """Translate standard input, line by line, to standard output."""
     search = _search(beam_size, length_penalty, alpha, max_length, n_best)
-    if input_path and output_path and output_path.exists() and input_path.exists() and output_path.samefile(input_path):
-        raise ConfigError(f"--output must be another file than --input, got {output_path} for both")
+    _keep([input_path] if input_path else [], output_path)
     from seq2seq.translator import Translator
     from seq2seq.translator.translator import BLOCK
 
@@ -126,19 +125,19 @@ def evaluate(
     from seq2seq import metrics
 
     search = _search(beam_size, length_penalty, alpha, max_length)
+    _keep([source, *reference], output_path)
     sources, *references = _read_aligned([source, *reference])
     judges = _judges(metric, lowercase, tokenize)  # A mistake in them is told before the translating.
     from seq2seq.translator import Translator
 
     translator = Translator.load(model, device)
     translations = []
-    with Counter(shown=True) as counter:
+    with Output(output_path) if output_path else nullcontext() as output, Counter(shown=True) as counter:
         for best, *_ in translator.translate_stream(sources, search):
             translations.append(best.text)
             counter.add(1)
-    if output_path:
-        with Output(output_path) as output:
-            output.write("".join(f"{text}\n" for text in translations))
+            if output:
+                output.write(f"{best.text}\n")
     _print_scores([metrics.score(judge, translations, references) for judge in judges], as_json)
 
 
@@ -190,12 +189,28 @@ def info(model: Model, as_json: AsJson = False) -> None:
         "written by": metadata["library"],
         "parameters": f"{sum(part.numel() for part in found.model.parameters()):,}",
         "vocabulary": f"{len(found.source_vocabulary):,} joint" if metadata["joint"] else sizes,
-        **{f"model.{name}": value for name, value in metadata["model"].items()},
-        **{f"training.{name}": value for name, value in metadata["training"].items()},
+        **_flat({"model": metadata["model"], "training": metadata["training"]}),
     }
     width = max(map(len, rows))
     for name, value in rows.items():
         _print(f"{name:<{width}}  {value}")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values in one dictionary, by names with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            {f"{name}.{key}": item for key, item in _flat(value).items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat
+
+
+def _keep(inputs: Sequence[Path], output: Path | None) -> None:
+    """Refuse to write over what is still to be read."""
+    for path in inputs:
+        if output and output.exists() and path.exists() and output.samefile(path):
+            raise ConfigError(f"--output must be another file than what is read, got {output} for both")
 
 
 def _search(beam_size: int, length_penalty: str, alpha: float, max_length: int, n_best: int = 1) -> SearchConfig:

@@ -110,7 +110,18 @@ def load(folder: StrPath, device: str | torch.device = "cpu") -> Package:
         PackageError: if a file is missing, truncated, of another model or of another program.
     """
     folder = Path(folder)
-    metadata = Metadata.from_json(_read(folder, CONFIG), str(folder / CONFIG))
+    while True:
+        config = _read(folder, CONFIG)
+        try:
+            return _load(folder, config, device)
+        except PackageError:
+            # A training that saved meanwhile is no fault of the folder.
+            if _read(folder, CONFIG) == config:
+                raise
+
+
+def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
+    metadata = Metadata.from_json(config, str(folder / CONFIG))
     source = _read_vocabulary(folder, SOURCE, metadata)
     target = source if metadata.joint else _read_vocabulary(folder, TARGET, metadata)
     _check_sizes(metadata.model, source, target, str(folder))

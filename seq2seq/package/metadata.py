@@ -81,6 +81,13 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _told(name: str, value: Any) -> str:
+    """A figure in a card; a score names itself."""
+    if isinstance(value, str):
+        return value
+    return f"{name} = {value:.4f}" if isinstance(value, float) else f"{name} = {value}"
+
+
 def model_card(metadata: Metadata, parameters: int) -> str:
     """The folder's README, for people."""
     source, target = metadata.languages
@@ -104,5 +111,10 @@ def model_card(metadata: Metadata, parameters: int) -> str:
     ]
     validation = metadata.training.get("validation")
     if isinstance(validation, Mapping):
-        lines += ["Validation while training:", "", *(f"- {name}: {value}" for name, value in validation.items()), ""]
+        lines += [
+            "Validation while training:",
+            "",
+            *(f"- {_told(name, value)}" for name, value in validation.items()),
+            "",
+        ]
     return "\n".join(lines)

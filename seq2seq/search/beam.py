@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
@@ -13,7 +14,7 @@ from seq2seq.search.lengths import Limits, length_limits, length_penalty
 
 @torch.no_grad()
 def beam_search(
-    step: Step[StateT], state: StateT, source_lengths: Tensor, config: SearchConfig
+    step: Step[StateT], state: StateT, source_lengths: Int[Tensor, "batch"], config: SearchConfig
 ) -> list[list[Hypothesis]]:
     """The `n_best` best hypotheses found for every sentence, best first; fewer where fewer exist.
 
@@ -25,7 +26,7 @@ def beam_search(
     Args:
         step: see `Step`.
         state: one row per sentence; it is widened here.
-        source_lengths: [batch], not counting `<E>`.
+        source_lengths: in tokens, not counting `<E>`.
         config: every field is used.
 
     Reference:
@@ -60,16 +61,18 @@ def beam_search(
 
 @dataclass(frozen=True, slots=True)
 class Continuations:
-    """Live hypotheses with one token more, best first; all fields [sentences, candidates]."""
+    """Live hypotheses with one token more, best first."""
 
-    parents: Tensor
+    parents: Int[Tensor, "sentences candidates"]
     """Which live hypothesis is continued: its column."""
-    tokens: Tensor
-    token_log_probs: Tensor
-    log_probs: Tensor
+    tokens: Int[Tensor, "sentences candidates"]
+    token_log_probs: Float[Tensor, "sentences candidates"]
+    log_probs: Float[Tensor, "sentences candidates"]
     """-inf where there is no candidate."""
 
-    def select(self, log_probs: Tensor, columns: Tensor) -> "Continuations":
+    def select(
+        self, log_probs: Float[Tensor, "sentences chosen"], columns: Int[Tensor, "sentences chosen"]
+    ) -> "Continuations":
         """These `columns`, with other `log_probs`."""
         parents, tokens, token_log_probs = (
             field.gather(1, columns) for field in (self.parents, self.tokens, self.token_log_probs)
@@ -77,16 +80,14 @@ class Continuations:
         return Continuations(parents, tokens, token_log_probs, log_probs)
 
 
-def _rank(next_log_probs: Tensor, log_probs: Tensor, length: int, limits: Limits, beam_size: int) -> Continuations:
-    """The best allowed continuations of live hypotheses of `length` tokens.
-
-    Args:
-        next_log_probs: [sentences * width, vocabulary].
-        log_probs: [sentences, width].
-        length: tokens of every live hypothesis.
-        limits: of these sentences.
-        beam_size: decides how many are needed.
-    """
+def _rank(
+    next_log_probs: Float[Tensor, "rows vocabulary"],
+    log_probs: Float[Tensor, "sentences width"],
+    length: int,
+    limits: Limits,
+    beam_size: int,
+) -> Continuations:
+    """The best allowed continuations of live hypotheses of `length` tokens; rows are sentences times width."""
     sentences, width = log_probs.shape
     # At most beam_size of 2 * beam_size candidates can be <E>, so the beam would always stay full. One candidate
     # less makes a beam of 1 that meets <E> stop, as greedy search does; a wider one loses at most its last place,
@@ -113,7 +114,9 @@ def _rank(next_log_probs: Tensor, log_probs: Tensor, length: int, limits: Limits
     )
 
 
-def _best_unended(ranked: Continuations, beam_size: int) -> tuple[Tensor, Tensor]:
+def _best_unended(
+    ranked: Continuations, beam_size: int
+) -> tuple[Float[Tensor, "sentences chosen"], Int[Tensor, "sentences chosen"]]:
     """Log-probabilities and columns of the best `beam_size` candidates that do not end."""
     unended = ranked.log_probs.where(ranked.tokens != EOS_ID, -torch.inf)
     best, columns = unended.topk(min(beam_size, unended.shape[1]), dim=1)
@@ -128,7 +131,8 @@ class Trail:
     tokens: list[Tensor]
     token_log_probs: list[Tensor]
 
-    def append(self, live: Continuations, sentences: Tensor, batch: int) -> None:
+    def append(self, live: Continuations, sentences: Int[Tensor, "sentences"], batch: int) -> None:
+        """Remember the live hypotheses of those sentences of the batch that are not done."""
         for column, field in (
             (self.parents, live.parents),
             (self.tokens, live.tokens),
@@ -136,9 +140,11 @@ class Trail:
         ):
             column.append(field.new_zeros(batch, field.shape[1]).index_copy(0, sentences, field))
 
-    def read_back(self, columns: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and their log-probabilities, both [batch, hypotheses, steps], of hypotheses that stood in these
-        `columns` [batch, hypotheses] when they had these `lengths`. What is beyond the length means nothing."""
+    def read_back(
+        self, columns: Int[Tensor, "batch n_best"], lengths: Int[Tensor, "batch n_best"]
+    ) -> tuple[Int[Tensor, "batch n_best steps"], Float[Tensor, "batch n_best steps"]]:
+        """Tokens and their log-probabilities of the hypotheses that stood in these `columns` when they had these
+        `lengths`. What is beyond the length means nothing."""
         tokens, token_log_probs = [], []
         for length in range(len(self.tokens), 0, -1):
             # A shorter hypothesis waits in its column until the walk has come down to its length.
@@ -152,24 +158,27 @@ class Trail:
 
 @dataclass(slots=True)
 class Finished:
-    """The best finished hypotheses so far, best first; all fields [batch, n_best]."""
+    """The best finished hypotheses so far, best first."""
 
-    scores: Tensor
+    scores: Float[Tensor, "batch n_best"]
     """-inf where there is none yet."""
-    log_probs: Tensor
-    end_log_probs: Tensor
+    log_probs: Float[Tensor, "batch n_best"]
+    end_log_probs: Float[Tensor, "batch n_best"]
     """The log-probability of `<E>` alone."""
-    columns: Tensor
+    columns: Int[Tensor, "batch n_best"]
     """Where the hypothesis stood before `<E>`, when it had `lengths` tokens."""
-    lengths: Tensor
+    lengths: Int[Tensor, "batch n_best"]
 
     @classmethod
     def none(cls, batch: int, n_best: int, device: torch.device) -> "Finished":
+        """Before the first step."""
         nothing = torch.full((batch, n_best), -torch.inf, device=device)
         nowhere = torch.zeros((batch, n_best), dtype=torch.long, device=device)
         return cls(nothing, nothing.clone(), nothing.clone(), nowhere, nowhere.clone())
 
-    def add(self, sentences: Tensor, ranked: Continuations, length: int, config: SearchConfig) -> None:
+    def add(
+        self, sentences: Int[Tensor, "sentences"], ranked: Continuations, length: int, config: SearchConfig
+    ) -> None:
         """Let in the candidates of these `sentences` that end within the beam, if they are good enough."""
         ends = ranked.tokens[:, : config.beam_size] == EOS_ID
         if not ends.any():
@@ -190,6 +199,7 @@ class Finished:
             field[sentences] = torch.cat([field[sentences], new], dim=1).gather(1, order[:, :n_best])
 
     def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
+        """What was found for every sentence of the batch."""
         tokens, token_log_probs = trail.read_back(self.columns, self.lengths)
         fields = (self.scores, self.log_probs, self.end_log_probs, self.lengths, tokens, token_log_probs)
         results = []

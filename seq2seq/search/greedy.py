@@ -3,6 +3,7 @@
 import itertools
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
@@ -11,7 +12,9 @@ from seq2seq.search.lengths import Limits, length_limits, length_penalty
 
 
 @torch.no_grad()
-def greedy_search(step: Step[StateT], state: StateT, source_lengths: Tensor, config: SearchConfig) -> list[Hypothesis]:
+def greedy_search(
+    step: Step[StateT], state: StateT, source_lengths: Int[Tensor, "batch"], config: SearchConfig
+) -> list[Hypothesis]:
     """One hypothesis for every sentence: the most probable allowed token at every step, until `<E>`.
 
     Equal to `beam_search` with a beam of 1. The length penalty decides nothing here, but is in the score.
@@ -19,7 +22,7 @@ def greedy_search(step: Step[StateT], state: StateT, source_lengths: Tensor, con
     Args:
         step: see `Step`.
         state: one row per sentence.
-        source_lengths: [batch], not counting `<E>`.
+        source_lengths: in tokens, not counting `<E>`.
         config: the length limits and the length penalty are used.
     """
     batch, device = len(source_lengths), source_lengths.device
@@ -48,8 +51,10 @@ def greedy_search(step: Step[StateT], state: StateT, source_lengths: Tensor, con
     return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), config)
 
 
-def _best_allowed(log_probs: Tensor, length: int, limits: Limits) -> tuple[Tensor, Tensor]:
-    """The most probable token of those that may follow `length` tokens: log-probabilities and ids, both [rows]."""
+def _best_allowed(
+    log_probs: Float[Tensor, "rows vocabulary"], length: int, limits: Limits
+) -> tuple[Float[Tensor, "rows"], Int[Tensor, "rows"]]:
+    """The most probable token of those that may follow `length` tokens, and its log-probability."""
     candidates = log_probs.to(torch.float32, copy=True)
     candidates[:, [PAD_ID, BOS_ID]] = -torch.inf
     candidates[:, EOS_ID] = candidates[:, EOS_ID].where(length >= limits.shortest, -torch.inf)
@@ -58,8 +63,10 @@ def _best_allowed(log_probs: Tensor, length: int, limits: Limits) -> tuple[Tenso
     return best.where(may_go_on, candidates[:, EOS_ID]), tokens.where(may_go_on, EOS_ID)
 
 
-def _hypotheses(tokens: Tensor, token_log_probs: Tensor, config: SearchConfig) -> list[Hypothesis]:
-    """Rows [batch, steps] that are ended by their first `<E>`, as hypotheses."""
+def _hypotheses(
+    tokens: Int[Tensor, "batch steps"], token_log_probs: Float[Tensor, "batch steps"], config: SearchConfig
+) -> list[Hypothesis]:
+    """Rows that are ended by their first `<E>`, as hypotheses."""
     lengths = (tokens != EOS_ID).sum(dim=1)
     log_probs = token_log_probs.sum(dim=1)
     scores = log_probs / length_penalty(lengths, config)

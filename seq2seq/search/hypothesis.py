@@ -3,24 +3,28 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
+Same = TypeVar("Same")
 
+
+@runtime_checkable
 class State(Protocol):
     """What a step function remembers of its rows, batch first."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The state of these rows [int64], in this order; a row may be repeated or left out."""
+    def select(self: Same, rows: Int[Tensor, "selected"]) -> Same:
+        """The state of these rows, in this order; a row may be repeated or left out."""
         ...
 
 
 StateT = TypeVar("StateT", bound=State)
 
-Step = Callable[[Tensor, StateT], tuple[Tensor, StateT]]
-"""From the last token of every row [rows] and the state, to log-probabilities (nats, [rows, vocabulary]) of the next
-token and the next state. It may not write into what it returned before."""
+Step = Callable[[Int[Tensor, "rows"], StateT], tuple[Float[Tensor, "rows vocabulary"], StateT]]
+"""From the last token of every row and the state, to log-probabilities (nats) of the next token and the next state. It
+may not write into what it returned before."""
 
 
 @dataclass(frozen=True, slots=True)

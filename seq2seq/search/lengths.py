@@ -4,23 +4,25 @@ import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import SearchConfig
 
 
 class Limits(NamedTuple):
-    """The fewest and the most tokens of each sentence's hypotheses, both [batch] int64."""
+    """The fewest and the most tokens of each sentence's hypotheses."""
 
-    shortest: Tensor
-    longest: Tensor
+    shortest: Int[Tensor, "batch"]
+    longest: Int[Tensor, "batch"]
 
-    def select(self, rows: Tensor) -> "Limits":
+    def select(self, rows: Int[Tensor, "selected"]) -> "Limits":
+        """The limits of these sentences."""
         return Limits(self.shortest[rows], self.longest[rows])
 
 
-def length_limits(source_lengths: Tensor, config: SearchConfig) -> Limits:
-    """The limits by number and by ratio to `source_lengths` [batch], which do not count `<E>`; the upper one rules."""
+def length_limits(source_lengths: Int[Tensor, "batch"], config: SearchConfig) -> Limits:
+    """The limits by number and by ratio to `source_lengths`, which do not count `<E>`; the upper one rules."""
     longest = [_longest(length, config) for length in source_lengths.tolist()]
     shortest = [
         min(most, max(config.min_length, _ceil(config.min_length_ratio * length)))
@@ -43,7 +45,7 @@ def _ceil(length: float) -> int:
     return math.ceil(round(length, 6))
 
 
-def length_penalty(lengths: Tensor, config: SearchConfig) -> Tensor:
+def length_penalty(lengths: Int[Tensor, "*shape"], config: SearchConfig) -> Float[Tensor, "*shape"]:
     """What log-probabilities of these lengths are divided by; never falls as the length grows.
 
     Note: the average of an empty hypothesis is its log-probability (as of one of length 1), where 0^alpha would
