@@ -20,6 +20,7 @@ from seq2seq.translator import translator as translator_module
 from seq2seq.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.train(["the quick brown fox jumps over a lazy dog"], 40, kind="char")
+PIECES = VOCABULARY.tokens(range(len(VOCABULARY)))
 TEXTS = [
     "a fox",
     "",
@@ -100,6 +101,13 @@ def test_a_line_of_ten_thousand_tokens_ends(translator: Translator) -> None:
     assert len(found.tokens) <= 30
 
 
+def test_length_limits_are_multiples_of_the_source_without_its_end(translator: Translator) -> None:
+    search = SearchConfig(beam_size=1, max_length_ratio=0.5, min_length_ratio=0.5, max_length_margin=0)
+    texts = ["dog", "a fox", "the lazy dog"]
+    for ids, found in zip(VOCABULARY.encode(texts), translator.generate(texts, search), strict=True):
+        assert len(found[0].tokens) == math.ceil(len(ids) / 2)
+
+
 def test_score_is_the_product_of_the_steps(translator: Translator) -> None:
     for source, target in [("a fox", "dog"), ("", "lazy"), ("the quick brown fox", "")]:
         ids = [[*VOCABULARY.encode([text])[0], EOS_ID] for text in (source, target)]
@@ -136,6 +144,13 @@ def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
             weights = torch.tensor(one.attention)
             assert weights.shape == (len(one.tokens) + 1, len(VOCABULARY.encode([text])[0]) + 1)
             assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-5)
+            source = [*VOCABULARY.encode([text])[0], EOS_ID]
+            target = [*map(PIECES.index, one.tokens), EOS_ID]
+            with torch.no_grad():
+                alone = translator.model.attend(
+                    torch.tensor([source]), torch.tensor([len(source)]), torch.tensor([target])
+                )
+            assert torch.allclose(weights, alone[0], atol=1e-5)
 
 
 def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
