@@ -6,11 +6,14 @@ import lzma
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seq2seq.corpus import Limits, from_pairs, read_hub, read_jsonl, read_lines, read_text, read_tsv
 from seq2seq.errors import ConfigError, CorpusError
+
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few_pairs = st.lists(st.tuples(st.text("ab\n", max_size=3), st.text("ab\n", max_size=3)), min_size=1, max_size=3)
 
 PAIRS = [("ein Hund", "a dog"), ("", "blank"), ("zwei\u2028Katzen\x0c \x85", "two\rcats\v"), ("Größe 👩‍👧", "e\u0301")]
 SOURCES = "".join(f"{source}\n" for source, _ in PAIRS).encode()
@@ -63,15 +66,18 @@ def test_all_kinds_of_files_give_the_same_pairs(tmp_path, packing):
     assert len({text.fingerprint for text in texts}) == 1
 
 
-@given(
-    st.lists(st.tuples(st.text("ab\n"), st.text("ab\n")), min_size=1),
-    st.lists(st.tuples(st.text("ab\n"), st.text("ab\n")), min_size=1),
-)
+@given(few_pairs, few_pairs)
+@few
 def test_different_text_has_another_fingerprint(pairs, others):
     assert (from_pairs(pairs).fingerprint == from_pairs(others).fingerprint) == (pairs == others)
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\0"))), st.booleans(), st.booleans())
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), max_size=9), max_size=5),
+    st.booleans(),
+    st.booleans(),
+)
+@few
 def test_only_newlines_end_lines(tmp_path_factory, lines, mark, last):
     path = tmp_path_factory.mktemp("lines") / "file"
     lines = [line.removesuffix("\r") for line in [*lines, "end"]]
@@ -82,6 +88,10 @@ def test_only_newlines_end_lines(tmp_path_factory, lines, mark, last):
     assert list(read_text(path)) == lines
     path.write_bytes(("\ufeff" if mark else "").encode() + text.replace("\n", "\r\n").encode())
     assert list(read_text(path)) == lines, "the same with \\r\\n"
+
+
+def test_only_the_return_before_a_newline_goes_with_it(tmp_path):
+    assert list(read_text(write(tmp_path / "f", b"a\r\r\nb\rc\nd\r"))) == ["a\r", "b\rc", "d\r"]
 
 
 def test_blank_lines_are_lines(tmp_path):
@@ -103,6 +113,14 @@ def test_invalid_utf8_is_placed(tmp_path, packing):
 
 def test_utf16_is_recognised(tmp_path):
     assert "1: is UTF-16" in message(read_text(write(tmp_path / "bad", "hällo\n".encode("utf-16"))))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_packed_data_by_another_name_is_recognised(tmp_path, suffix):
+    path = write(tmp_path / f"text{suffix}", SOURCES).rename(tmp_path / "text")
+    assert f"{path}:1: is packed data, must be text; give the file a name that ends in {suffix}" in message(
+        read_text(path)
+    )
 
 
 def test_nul_is_placed(tmp_path):

@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
@@ -30,6 +31,8 @@ from seq2seq.data import (
 from seq2seq.data import tokens as tokens_module
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.vocabulary import Vocabulary
+
+few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PAIRS = [("b" * (n % 7 + 1), " ".join("ac" * (n % 5 + 1))) for n in range(200)]
 
@@ -64,7 +67,7 @@ def within(budget, lengths, batch):
 
 
 @given(lengths_of_pairs, budgets, st.integers(0, 2**40), st.integers(0, 50), st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@few
 def test_a_plan_holds_each_pair_once_within_the_budget(lengths, budget, seed, epoch, ranks):
     plan = batch_plan(lengths, budget, seed, epoch, ranks)
     assert all(len(batch) and within(budget, lengths, batch) for batch in plan)
@@ -76,7 +79,7 @@ def test_a_plan_holds_each_pair_once_within_the_budget(lengths, budget, seed, ep
 
 
 @given(lengths_of_pairs, budgets, st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@few
 def test_a_sorted_plan_holds_each_pair_once_within_the_budget(lengths, budget, ranks):
     plan = sorted_plan(lengths, budget, ranks)
     assert all(len(batch) and within(budget, lengths, batch) for batch in plan)
@@ -256,6 +259,39 @@ def test_a_truncated_cache_is_made_again(vocabulary, text, tmp_path, name, share
     os.truncate(path, int(path.stat().st_size * share))
     again = tokenise(text, vocabulary, vocabulary, tmp_path)
     assert np.array_equal(again.padded(0, np.arange(len(PAIRS))), want)
+
+
+def test_two_processes_may_tokenise_the_same(vocabulary, tmp_path, monkeypatch):
+    folder = []
+
+    def read():
+        yield from PAIRS
+        if folder:  # The other process ends while this one reads.
+            folder.clear()
+            tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path)
+
+    text = ParallelText("text", read).check()
+    folder.append("second reading")
+    pids = count()
+    monkeypatch.setattr(os, "getpid", lambda: next(pids))
+    assert len(tokenise(text, vocabulary, vocabulary, tmp_path)) == len(PAIRS)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written(vocabulary, text, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CorpusError, match=r"file: cannot keep tokens .*; choose another cache"):
+        tokenise(text, vocabulary, vocabulary, tmp_path / "file")
+
+
+def test_tokens_stay_on_disk(vocabulary, tmp_path):
+    text = from_pairs([("abc" * 300, "cab" * 300)] * 5_000)
+    tokenise(text, vocabulary, vocabulary, tmp_path)
+    before = pyarrow.total_allocated_bytes()
+    tokens = tokenise(text, vocabulary, vocabulary, tmp_path)
+    tokens.padded(0, np.arange(10))
+    held = pyarrow.total_allocated_bytes() - before
+    assert held < 0.1 * 4 * tokens.lengths.sum(), "the file is mapped, not read"
 
 
 def test_a_fault_in_the_text_is_told_before_anything_is_written(vocabulary, tmp_path):

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,12 @@ class Tokens:
     def padded(self, side: int, rows: Indices) -> NDArray[np.int64]:
         """[rows, steps] ids of side 0 or 1, filled up with `<pad>`."""
         lengths = self.lengths[rows, side]
-        steps = np.arange(lengths.max(initial=0))
-        is_token = steps < lengths[:, None]
-        ids = np.full(is_token.shape, PAD_ID, np.int64)
         chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
-        positions = self._starts[side][rows, None] + steps
-        for chunk in np.unique(chunks):
-            here = is_token & (chunks == chunk)[:, None]
-            ids[here] = self._flat[side][chunk][positions[here]]
+        places = zip(chunks.tolist(), self._starts[side][rows].tolist(), lengths.tolist(), strict=True)
+        ids = np.full((len(rows), lengths.max(initial=0)), PAD_ID, np.int64)
+        # A slice per row is quicker than one gather of all of them: rows lie together in the file.
+        for row, (chunk, start, length) in zip(ids, places, strict=True):
+            row[:length] = self._flat[side][chunk][start : start + length]
         return ids
 
 
@@ -120,10 +118,14 @@ def tokenise(
     except (OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
         shutil.rmtree(folder, ignore_errors=True)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
     try:
+        part.mkdir(parents=True, exist_ok=True)
         _write(part, text, (source_vocabulary, target_vocabulary), limits, workers)
-        part.rename(folder)
+        # Another process may have been quicker; a folder is never there before it is whole.
+        if not folder.exists():
+            part.rename(folder)
+    except OSError as error:
+        raise CorpusError(f"{cache}: cannot keep tokens ({error.strerror or error}); choose another cache") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Tokens(folder)
@@ -173,7 +175,9 @@ def _kept(sides: Sequence[list[list[int]]], limits: Limits | None, dropped: Coun
 
 def _column(side: list[list[int]], is_kept: NDArray[np.bool_]) -> Any:
     rows = [[*ids, EOS_ID] for ids, kept in zip(side, is_kept, strict=True) if kept]
-    return pyarrow.array(rows, type=_SCHEMA.field("source").type)
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    tokens = np.fromiter(chain.from_iterable(rows), np.int32, count=offsets[-1])
+    return pyarrow.ListArray.from_arrays(offsets, tokens)
 
 
 def _blocks(pairs: Iterable[Pair]) -> Iterator[tuple[int, list[Pair]]]:

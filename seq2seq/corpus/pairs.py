@@ -1,36 +1,20 @@
-"""Reading and checking parallel text; every fault names its file and line.
-
-A file is UTF-8, with or without a byte-order mark, plain or compressed (`.gz`, `.xz`, `.zip`). Only `\\n` ends a
-line, and the `\\r` of a `\\r\\n` goes with it: other characters that some programs take for line ends (form feed,
-U+0085, U+2028) stay inside, because they would put two sides out of step.
-
-    text = read_lines("train.de.gz", "train.en.gz")
-    for source, target in text: ...
-"""
+"""Pairs of text, from files, data sets or memory."""
 
 from __future__ import annotations
 
-import codecs
-import gzip
 import hashlib
 import json
-import lzma
 import math
-import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from seq2seq.corpus.files import StrPath, one_line, read_text, shorten
 from seq2seq.errors import ConfigError, CorpusError
 
 Pair = tuple[str, str]
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +91,6 @@ class ParallelText:
         return f"ParallelText({self.name!r})"
 
 
-def read_text(path: StrPath) -> Iterator[str]:
-    """The lines of one file, without their ends.
-
-    Args:
-        path: a file; `archive.zip/member` chooses from an archive by the end of a name.
-
-    Raises:
-        CorpusError: if it is missing, empty, truncated, not UTF-8, or holds NUL.
-    """
-    number = 0
-    with _faults_of_reading(path), _open(Path(path)) as file:
-        for number, raw in enumerate(file, start=1):
-            start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
-            try:
-                line = raw[start:].removesuffix(b"\n").removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                why = _why_not_utf8(raw[start:], error)
-                raise CorpusError(f"{path}:{number}: {why}") from None
-            if "\0" in line:
-                raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
-            yield line
-    if number == 0:
-        raise CorpusError(f"{path}: is empty; give a file with at least one line")
-
-
 def read_lines(source_path: StrPath, target_path: StrPath) -> ParallelText:
     """Two files: line n of the one is the translation of line n of the other."""
 
@@ -187,7 +146,7 @@ def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> P
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise CorpusError(f"{place}: must be a JSON object, got {_shorten(line)} ({error})") from None
+                raise CorpusError(f"{place}: must be a JSON object, got {shorten(line)} ({error})") from None
             yield _field(row, keys[0], place), _field(row, keys[1], place)
 
     return ParallelText(str(path), read)
@@ -213,9 +172,7 @@ def read_hub(name: str, split: str, keys: tuple[str, str], config: str | None = 
         try:
             rows = datasets.load_dataset(name, config, split=split)
         except Exception as error:  # Dozens of kinds, from a wrong name to no network.
-            raise CorpusError(
-                f"{place}: cannot be loaded ({_one_line(error)}); check name, split and network"
-            ) from None
+            raise CorpusError(f"{place}: cannot be loaded ({one_line(error)}); check name, split and network") from None
         number = 0
         for number, row in enumerate(rows, start=1):
             yield _field(row, keys[0], f"{place}:{number}"), _field(row, keys[1], f"{place}:{number}")
@@ -238,7 +195,7 @@ def _field(row: Any, key: str, place: str) -> str:
     value = row
     for part in [key] if isinstance(row, Mapping) and key in row else key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            found = ", ".join(map(str, value)) if isinstance(value, Mapping) else _shorten(repr(value))
+            found = ", ".join(map(str, value)) if isinstance(value, Mapping) else shorten(repr(value))
             raise CorpusError(f"{place}: has no {key!r}, got {found}; choose other keys")
         value = value[part]
     return _text(value, f"{place}: {key!r}")
@@ -246,7 +203,7 @@ def _field(row: Any, key: str, place: str) -> str:
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str):
-        raise CorpusError(f"{place}: must be text, got {_shorten(repr(value))}")
+        raise CorpusError(f"{place}: must be text, got {shorten(repr(value))}")
     if "\0" in value:
         raise CorpusError(f"{place}: holds NUL (character {value.index(chr(0))}), so it is no text; remove it")
     if not value.isascii() and (half := next((c for c in value if "\ud800" <= c <= "\udfff"), None)):
@@ -254,57 +211,3 @@ def _text(value: Any, place: str) -> str:
             f"{place}: holds {half!r}, half of a surrogate pair, so it is no text; encode it as UTF-8 again"
         )
     return value
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
-    if archive or path.suffix == ".zip":
-        wanted = str(path.relative_to(archive)) if archive else ""
-        with zipfile.ZipFile(archive or path) as members, members.open(_member(members, wanted, path)) as file:
-            yield file
-    else:
-        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
-        with opener(path, "rb") as file:
-            yield file
-
-
-def _member(archive: zipfile.ZipFile, wanted: str, path: Path) -> str:
-    """The one file of an archive whose name ends as wanted; those that begin with `_` or `.` are asides."""
-    files = [name for name in archive.namelist() if not name.endswith("/")]
-    chosen = [name for name in files if name.endswith(wanted) and (wanted or not name.startswith(("_", ".")))]
-    chosen = [wanted] if wanted in files else chosen
-    if len(chosen) != 1:
-        holds = ", ".join(files) or "nothing"
-        raise CorpusError(
-            f"{path}: must mean one file of {archive.filename}, which holds {holds}; add /NAME to the path"
-        )
-    return chosen[0]
-
-
-@contextmanager
-def _faults_of_reading(path: StrPath) -> Iterator[None]:
-    broken = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, RuntimeError)
-    try:
-        yield
-    except EOFError:
-        raise CorpusError(f"{path}: is truncated, its compressed data has no end; fetch it again") from None
-    except broken as error:
-        raise CorpusError(f"{path}: cannot be unpacked ({_one_line(error)}); fetch it again") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-
-
-def _why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
-    found = f"0x{line[error.start]:02x}"
-    return f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,24 @@
+"""Reading and checking parallel text; every fault names its file and line.
+
+A file is UTF-8, with or without a byte-order mark, plain or compressed (`.gz`, `.xz`, `.zip`). Only `\\n` ends a
+line, and the `\\r` of a `\\r\\n` goes with it: other characters that some programs take for line ends (form feed,
+U+0085, U+2028) stay inside, because they would put two sides out of step.
+
+    text = read_lines("train.de.gz", "train.en.gz")
+    for source, target in text: ...
+"""
+
+from seq2seq.corpus.files import read_text
+from seq2seq.corpus.pairs import Limits, Pair, ParallelText, from_pairs, read_hub, read_jsonl, read_lines, read_tsv
+
+__all__ = [
+    "Limits",
+    "Pair",
+    "ParallelText",
+    "from_pairs",
+    "read_hub",
+    "read_jsonl",
+    "read_lines",
+    "read_text",
+    "read_tsv",
+]

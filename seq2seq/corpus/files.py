@@ -1,0 +1,107 @@
+"""The lines of one file, plain or packed, with every fault named."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from seq2seq.errors import CorpusError
+
+StrPath = str | os.PathLike[str]
+
+_PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz"}
+"""How packed files begin."""
+
+
+def read_text(path: StrPath) -> Iterator[str]:
+    """The lines of one file, without their ends.
+
+    Args:
+        path: a file; `archive.zip/member` chooses from an archive by the end of a name.
+
+    Raises:
+        CorpusError: if it is missing, empty, truncated, not UTF-8, or holds NUL.
+    """
+    number = 0
+    with _faults_of_reading(path), _open(Path(path)) as file:
+        for number, raw in enumerate(file, start=1):
+            start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
+            try:
+                line = raw[start:].removesuffix(b"\r\n").removesuffix(b"\n").decode()
+            except UnicodeDecodeError as error:
+                why = _why_not_utf8(raw[start:], error)
+                raise CorpusError(f"{path}:{number}: {why}") from None
+            if "\0" in line:
+                raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
+            yield line
+    if number == 0:
+        raise CorpusError(f"{path}: is empty; give a file with at least one line")
+
+
+def one_line(error: BaseException) -> str:
+    """Its message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def shorten(text: str) -> str:
+    """As much of a text as an error message bears."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
+    if archive or path.suffix == ".zip":
+        wanted = str(path.relative_to(archive)) if archive else ""
+        with zipfile.ZipFile(archive or path) as members, members.open(_member(members, wanted, path)) as file:
+            yield file
+    else:
+        opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+        with opener(path, "rb") as file:
+            yield file
+
+
+def _member(archive: zipfile.ZipFile, wanted: str, path: Path) -> str:
+    """The one file of an archive whose name ends as wanted; those that begin with `_` or `.` are asides."""
+    files = [name for name in archive.namelist() if not name.endswith("/")]
+    if wanted in files:
+        return wanted
+    texts = [name for name in files if not any(part.startswith(("_", ".")) for part in name.split("/"))]
+    chosen = [name for name in files if name.endswith(wanted)] if wanted else texts
+    if len(chosen) != 1:
+        holds = ", ".join(files) or "nothing"
+        raise CorpusError(
+            f"{path}: must mean one file of {archive.filename}, which holds {holds}; add /NAME to the path"
+        )
+    return chosen[0]
+
+
+@contextmanager
+def _faults_of_reading(path: StrPath) -> Iterator[None]:
+    broken = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, RuntimeError)
+    try:
+        yield
+    except EOFError:
+        raise CorpusError(f"{path}: is truncated, its compressed data has no end; fetch it again") from None
+    except broken as error:
+        raise CorpusError(f"{path}: cannot be unpacked ({one_line(error)}); fetch it again") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+
+
+def _why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
+    for magic, suffix in _PACKED.items():
+        if line.startswith(magic):
+            return f"is packed data, must be text; give the file a name that ends in {suffix}"
+    found = f"0x{line[error.start]:02x}"
+    return f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"
