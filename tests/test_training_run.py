@@ -79,6 +79,7 @@ def test_a_run_leaves_a_model_a_log_and_a_summary(tmp_path: Path, capfd: pytest.
     assert len([row for row in rows if row["validation_loss"]]) == 2
     error = capfd.readouterr().err
     assert "epoch 2/2" in error
+    assert ", validation loss " in error.splitlines()[-1]
     assert "tokens/s" in error
     assert "reference:" in error
 

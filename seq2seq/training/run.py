@@ -83,7 +83,9 @@ def train(
         say(f"stopped at epoch {trainer.current_epoch + 1}; run the same command with --resume to go on")
         raise KeyboardInterrupt from None
     if keep.best:
-        say(f"best: epoch {keep.best['epochs']}, {keep.best['validation'][config.monitor]}, in {out}")
+        found = keep.best["validation"][config.monitor]
+        score = f"validation loss {found:.4g}" if config.monitor == "loss" else found
+        say(f"best: epoch {keep.best['epochs']}, {score}, in {out}")
     return out
 
 
