@@ -35,7 +35,7 @@ class Config(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(error)) from None
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002  # the signature is pydantic's
         """A validated copy with some fields changed (pydantic's own does not validate)."""
         return type(self)(**{**self.model_dump(), **(update or {})})
 
