@@ -61,12 +61,16 @@ def report(
     print(f"\n{len(sources):,} test sentences in {seconds:.1f} s")
     print("\n".join(lines))
     for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
-        print(f"\n  source       {sources[number]}\n  translation  {hypotheses[number]}")
-        for lines_of_one in references:
-            print(f"  reference    {lines_of_one[number]}")
+        _show_sample(sources[number], hypotheses[number], [lines_of_one[number] for lines_of_one in references])
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
     for command in commands:
         print(f"  {command}")
+
+
+def _show_sample(source: str, translation: str, references: Sequence[str]) -> None:
+    print(f"\n  source       {source}\n  translation  {translation}")
+    for reference in references:
+        print(f"  reference    {reference}")
 
 
 def _add_to_card(card: Path, scores: Sequence[str], sentences: int) -> None:
