@@ -110,6 +110,8 @@ class Vocabulary:
             model = _train(reader, size, kind, byte_fallback, character_coverage)
         except RuntimeError as error:
             raise reader.fault or _explain(error, size) from None
+        if reader.fault:
+            raise reader.fault
         vocabulary = cls(model)
         if len(vocabulary) < size and (hard or kind != "char"):
             rule = f"this text gives at most {len(vocabulary)} {kind} tokens, got size={size}"
@@ -198,7 +200,11 @@ class Vocabulary:
 
 
 class _Reader(Iterator[str]):
-    """Hands texts to SentencePiece and keeps the error that reading them raised, which SentencePiece buries."""
+    """Hands texts to SentencePiece, which must not meet an error in reading them: some versions crash.
+
+    Attributes:
+        fault: the error that ended the reading early.
+    """
 
     def __init__(self, texts: Iterator[str]) -> None:
         self.texts = texts
@@ -211,7 +217,7 @@ class _Reader(Iterator[str]):
             raise
         except BaseException as error:
             self.fault = error
-            raise
+            raise StopIteration from None
 
 
 def _canonical(text: str) -> str:
@@ -269,16 +275,19 @@ def _explain(error: RuntimeError, size: int) -> VocabularyError:
 
 
 def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    broken = VocabularyError("is not a whole SentencePiece model; copy it again or train a new one")
+    if not model:
+        raise broken
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         ids = processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id()
-        names = [processor.id_to_piece(i) for i in range(FIRST_FREE_ID)] if model else []
+        names = [processor.id_to_piece(i) for i in range(FIRST_FREE_ID)]
     except (RuntimeError, IndexError):
-        raise VocabularyError("is not a whole SentencePiece model; copy it again or train a new one") from None
+        raise broken from None
     # The names come first in the file and the ids last: one that was cut between the two has other ids.
     if names != [PAD, UNK, BOS, EOS] or ids != (PAD_ID, UNK_ID, BOS_ID, EOS_ID):
         raise VocabularyError(
-            f"{PAD} {UNK} {BOS} {EOS} must be ids 0 to 3, got {' '.join(names) or 'none'} and {ids}; "
+            f"{PAD} {UNK} {BOS} {EOS} must be ids 0 to 3, got {' '.join(names)} and {ids}; "
             "copy the file again or train one with Vocabulary.train"
         )
     return processor

@@ -97,6 +97,20 @@ def test_decoding_any_ids_gives_one_line(kind):
     check()
 
 
+def test_one_text_written_in_two_ways_is_one_text(vocabulary, bytewise):
+    for same in (vocabulary, bytewise):
+        composed, decomposed, spaced = same.encode(["é ½", "e\u0301 ½", " e\u0301\t ½\u2028"])
+        assert composed == decomposed == spaced
+        assert same.decode([decomposed]) == ["é ½"]
+
+
+def test_what_bytes_spell_is_put_into_the_canonical_form(bytewise):
+    byte_of = {int(piece[1:-1], 16): i for i, piece in enumerate(bytewise.tokens(range(4, 260)), 4)}
+    for spelt, text in {"e\u0301\n\ta": "é a", "\u037e": ";", "▁<\0": "▁<"}.items():
+        assert bytewise.decode([[byte_of[byte] for byte in spelt.encode()]]) == [text]
+    assert bytewise.decode([[byte_of[0xFF], byte_of[0xC3]]]) == ["\ufffd\ufffd"]
+
+
 def test_special_tokens_and_ids_out_of_range_are_not_decoded(vocabulary):
     (ids,) = vocabulary.encode(["the small dogs"])
     noisy = [BOS_ID, PAD_ID, *ids, -1, 10**30, len(vocabulary), EOS_ID, PAD_ID]
