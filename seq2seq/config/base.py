@@ -1,0 +1,50 @@
+"""What the configurations share: frozen, validated, told in one line where they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from seq2seq.errors import ConfigError
+
+Size = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+"""Ids of `<pad>`, `<unk>`, `<S>` and `<E>`, the same in every vocabulary of the library."""
+
+FIRST_FREE_ID = 4
+"""The smallest id that stands for text."""
+
+
+class Config(BaseModel):
+    """What the three configurations share: frozen, unknown keys refused, faults raised as `ConfigError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(describe(error)) from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002  # the signature is pydantic's
+        """A validated copy with some fields changed (pydantic's own does not validate)."""
+        return type(self)(**{**self.model_dump(), **(update or {})})
+
+
+def describe(error: ValidationError) -> str:
+    """One line that names every wrong field, its value and the rule it breaks."""
+    faults = []
+    for fault in error.errors():
+        field = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"{error.title} has no field {field!r}")
+        elif fault["type"] == "value_error":
+            faults.append(fault["msg"].removeprefix("Value error, "))
+        else:
+            rule = fault["msg"].replace("Input should be", "must be", 1)
+            faults.append(f"{error.title}.{field} {rule}, got {fault['input']!r}")
+    return "; ".join(faults)

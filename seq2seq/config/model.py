@@ -1,0 +1,106 @@
+"""What a model is built from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from seq2seq.config.base import FIRST_FREE_ID, Config, Probability, Size
+
+
+class ModelConfig(Config):
+    """What `Seq2Seq` is built from; stored beside its weights.
+
+    Sizes are in units (features), dropouts are probabilities of zeroing. `encoder_hidden_size` is per direction.
+    """
+
+    source_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
+    target_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
+    embedding_size: Size = 256
+    cell: Literal["lstm"] = "lstm"
+    encoder_layers: Size = 2
+    encoder_hidden_size: Size = 256
+    bidirectional: bool = True
+    decoder_layers: Size = 2
+    decoder_hidden_size: Size = 512
+    residual: bool = False
+    """Add a layer's input to its output from layer 2 on, where both have one size."""
+    bridge: Literal["copy", "linear", "zero"] = "linear"
+    """How the encoder's final states start the decoder."""
+    attention: Literal["none", "dot", "general", "additive", "multi_head"] = "general"
+    attention_heads: Size = 4
+    """Used by `multi_head` alone."""
+    input_feeding: bool = False
+    """Luong's step-by-step decoder: the previous attentional vector joins the next input."""
+    output_attention: bool = False
+    """A second attention, from the top decoder layer to the softmax."""
+    tied_embeddings: Literal["none", "decoder", "all"] = "decoder"
+    """`decoder`: output layer = target embedding; `all`: the source embedding too (one joint vocabulary)."""
+    bottleneck_size: Size | None = None
+    """Features between the decoder and the softmax; `None`: `embedding_size` if tied, otherwise no bottleneck."""
+    reverse_source: bool = False
+    embedding_dropout: Probability = 0.0
+    hidden_dropout: Probability = 0.0
+    """Between the layers of encoder and decoder, and on the encoder's annotations."""
+    output_dropout: Probability = 0.0
+    """Before the softmax."""
+    forget_bias: float = 1.0
+    """Bias of the forget gates at initialisation: 0, 1 or 2 are the usual choices."""
+    initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
+    """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]."""
+    init_range: Annotated[float, Field(gt=0)] = 0.1
+    """Used by `uniform` alone."""
+    fused: bool = True
+    """Run torch's fused kernels; `False` runs the readable cells, with the same parameters and results."""
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        decoder, encoder = self.decoder_hidden_size, self.annotation_size
+        if self.attention == "multi_head" and decoder % self.attention_heads:
+            raise ValueError(
+                f"attention_heads must divide decoder_hidden_size, got {self.attention_heads} and {decoder}"
+            )
+        if self.attention == "dot" and encoder != decoder:
+            raise ValueError(
+                "attention='dot' needs annotations as wide as the decoder, "
+                f"got {encoder} and {decoder}; use 'general' or equal sizes"
+            )
+        if self.attention == "none" and (self.input_feeding or self.output_attention):
+            raise ValueError(
+                "input_feeding and output_attention need an attention, got attention='none'; choose 'general'"
+            )
+        if self.attention == "none" and self.bridge == "zero":
+            raise ValueError(
+                "a decoder must see the source, got attention='none' and bridge='zero'; choose bridge='linear'"
+            )
+        if self.input_feeding and self.output_attention:
+            raise ValueError(
+                "input_feeding already attends from the top layer, got output_attention=True too; choose one"
+            )
+        if self.tied_embeddings == "all" and self.source_vocabulary_size != self.target_vocabulary_size:
+            raise ValueError(
+                "tied_embeddings='all' needs one joint vocabulary, got sizes "
+                f"{self.source_vocabulary_size} and {self.target_vocabulary_size}; use 'decoder' or train one jointly"
+            )
+        if self.tied_embeddings != "none" and self.bottleneck_size not in (None, self.embedding_size):
+            raise ValueError(
+                "tied embeddings need bottleneck_size = embedding_size, "
+                f"got {self.bottleneck_size} and {self.embedding_size}; leave bottleneck_size out"
+            )
+        if self.bridge == "copy" and encoder != decoder:
+            raise ValueError(
+                "bridge='copy' needs an encoder (both directions) as wide as the decoder, "
+                f"got {encoder} and {decoder}; use 'linear'"
+            )
+        return self
+
+    @property
+    def annotation_size(self) -> int:
+        """Features of one annotation: both directions of the encoder's top layer."""
+        return self.encoder_hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def uniform_range(self) -> float | None:
+        """`init_range` where it is used."""
+        return self.init_range if self.initialisation == "uniform" else None
