@@ -1,7 +1,10 @@
 """The loss against its slow twin, the schedules against their formulas, and a run against itself."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from tiny import fit, training_config
 from torch.nn import functional as F
 
 from seq2seq.config import TrainingConfig
@@ -53,6 +56,28 @@ def test_schedules_follow_their_formulas() -> None:
     assert cosine[0] == pytest.approx(2.0)
     assert cosine == sorted(cosine, reverse=True)
     assert rate_factor(TrainingConfig(schedule="cosine"), 10)(10) == pytest.approx(0.0)
+
+
+def test_the_rate_is_halved_by_epochs_or_steps() -> None:
+    epochs = {"schedule": "halving", "learning_rate": 4.0, "max_epochs": 4, "halving_start": 1.5, "halving_interval": 1}
+    halved = [4.0] * 11 + [2.0] * 7
+    assert rates(TrainingConfig(**epochs), 28) == pytest.approx([*halved, *[1.0] * 7, *[0.5] * 3])
+    assert rates(TrainingConfig(**epochs, min_learning_rate=1.5), 28) == pytest.approx([*halved, *[1.5] * 10])
+    steps = {"schedule": "halving", "learning_rate": 4.0, "halving_unit": "steps", "halving_start": 3}
+    assert rates(TrainingConfig(**steps, halving_interval=2), 9) == pytest.approx([4, 4, 4, 2, 2, 1, 1, 0.5, 0.5])
+    assert rates(TrainingConfig(**steps, halving_interval=1, warmup_steps=2), 5) == pytest.approx([2, 4, 4, 2, 1])
+
+
+def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:
+    """The words are of many lengths: a mean of the batches' means would not be the mean over all tokens."""
+    whole = fit(tmp_path, training_config(batch_sentences=12, max_epochs=3, optimizer="sgd", label_smoothing=0.1))
+    parts = fit(
+        tmp_path,
+        training_config(batch_sentences=4, accumulate=3, max_epochs=3, optimizer="sgd", label_smoothing=0.1),
+    )
+    assert parts.global_step == whole.global_step == 3
+    for (name, one), other in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_a_plateau_lowers_the_rate_that_the_warm_up_reached() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seq2seq.cli.average import average
 from seq2seq.cli.lines import Counter, Output, read_blocks
 from seq2seq.errors import ConfigError, CorpusError, one_line_errors
 
@@ -194,6 +195,9 @@ def info(model: Model, as_json: AsJson = False) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         _print(f"{name:<{width}}  {value}")
+
+
+app.command()(average)
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

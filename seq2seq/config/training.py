@@ -18,23 +18,38 @@ class TrainingConfig(Config):
     """Target tokens of a batch, padding included (the longer side counts)."""
     batch_sentences: Size | None = None
     """Instead of `batch_tokens`: pairs of a batch."""
+    accumulate: Size = 1
+    """Batches of one optimiser step; the loss is the mean over all their target tokens, as if they were one batch."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Probability, Probability] = (0.9, 0.98)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halving"] = "constant"
     """After the warm-up: as it is; falling with 1 / sqrt(step); half a cosine down to `min_learning_rate` at the last
-    step; or lowered whenever validation stops improving."""
+    step; lowered whenever validation stops improving; or halved at regular times."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly from 0; works with every schedule."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 1
     """Validations without a better score before the learning rate is multiplied by `plateau_factor`."""
+    halving_start: Annotated[float, Field(ge=0)] = 5.0
+    halving_interval: Annotated[float, Field(gt=0)] = 1.0
+    """`halving`: the rate is halved at the start, and again after every interval."""
+    halving_unit: Literal["epochs", "steps"] = "epochs"
+    """What start and interval count; epochs may be fractions."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    """`plateau` and `cosine` never lower the rate below this."""
+    """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     clip_value: Annotated[float, Field(gt=0)] | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Validate and save an exponential moving average of the weights, which keeps this share of itself at each step."""
+    average_models: Annotated[int, Field(ge=2)] | None = None
+    """Keep so many models, and write their mean at the end if it validates better than the best one."""
+    average_of: Literal["best", "last"] = "best"
+    """Which models are kept for it."""
+    freeze: tuple[Literal["embeddings", "encoder", "bridge", "attention", "decoder", "output"], ...] = ()
+    """Parts whose weights stay as they are; `encoder` and `decoder` include embeddings, `decoder` the attention."""
     monitor: Literal["bleu", "loss", "exact_match"] = "bleu"
     """What chooses the best model, moves the plateau and stops early."""
     early_stopping: Size | None = None

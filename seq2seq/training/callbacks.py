@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 from seq2seq import package
 from seq2seq.training.module import TranslationModule
@@ -62,6 +63,7 @@ class KeepBest(Callback):
             "monitored": monitored if math.isfinite(monitored) else -math.inf,
             "validation": {"loss": loss, **{name: str(score) for name, score in module.scores.items()}},
             "settings": config.model_dump(),
+            **({"averaged": module.averaged} if module.averaged else {}),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,6 +95,8 @@ class EpochLine(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TranslationModule)
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
         logged, scores = trainer.callback_metrics, pl_module.scores
         loss = float(logged["validation_loss"])
         say(

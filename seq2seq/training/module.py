@@ -20,6 +20,7 @@ from seq2seq.model import Seq2Seq
 from seq2seq.search import search
 from seq2seq.training.loss import Losses, linear_cross_entropy
 from seq2seq.training.schedules import build_optimizer, build_schedulers
+from seq2seq.training.start import freeze
 from seq2seq.vocabulary import Vocabulary
 
 GREEDY = SearchConfig(beam_size=1)
@@ -33,6 +34,9 @@ class TranslationModule(LightningModule):
         training: how to train it.
         source_vocabulary, target_vocabulary: the second turns validation translations into text.
         references: the validation targets as text, in the order of the data's `indices`.
+
+    Attributes:
+        averaged: names of the models whose mean the weights are, at the end of a training that averages.
 
     Logged, per target token (`<E>` counts as one) and in nats: `loss` and `perplexity` without label smoothing, for
     training and validation; besides `tokens_per_second` (target tokens, without padding), `learning_rate`,
@@ -49,6 +53,7 @@ class TranslationModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model = Seq2Seq(model)
+        freeze(self.model, training.freeze)
         self.training_config = training
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
@@ -58,9 +63,12 @@ class TranslationModule(LightningModule):
         self.clock = 0.0
         self.epoch_tokens = 0
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
+        self.step_tokens = 0
+        self.averaged: list[str] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.parameters(), self.training_config)
+        learning = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = build_optimizer(learning, self.training_config)
         total = int(self.trainer.estimated_stepping_batches)
         schedulers: list[Any] = build_schedulers(optimizer, self.training_config, total)
         return [optimizer], schedulers
@@ -86,7 +94,9 @@ class TranslationModule(LightningModule):
         self.log("loss", losses.plain.detach() / tokens, prog_bar=True, batch_size=tokens)
         self.epoch_tokens += tokens
         self.epoch_loss += losses.plain.detach().cpu()
-        return losses.smoothed / tokens
+        self.step_tokens += tokens
+        # Lightning divides by the batches of a step; how many tokens they hold is known when the last one has come.
+        return losses.smoothed * self.trainer.accumulate_grad_batches
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         tokens = int(batch.target_lengths.sum())
@@ -98,10 +108,12 @@ class TranslationModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the training configuration says; the length before clipping is logged."""
+        """Make the gradient that of the mean over the step's tokens; clip it; log its length before clipping."""
         config = self.training_config
         weights = [weight for weight in self.parameters() if weight.grad is not None]
-        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        self.average_over_tokens(gradients)
+        norm = get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"a gradient must be finite, got a norm of {norm.item()} at step {self.global_step}; "
@@ -112,6 +124,19 @@ class TranslationModule(LightningModule):
             clip_grads_with_norm_(weights, config.clip_norm, norm)
         if config.clip_value is not None:
             clip_grad_value_(weights, config.clip_value)
+
+    def average_over_tokens(self, gradients: list[Tensor]) -> None:
+        """Turn gradients of summed losses into those of the mean over all target tokens of the optimiser step.
+
+        The tokens of all its batches and all processes count alike, so that neither accumulation nor the number of
+        processes changes what is optimised. (The processes' gradients come averaged over the processes.)
+        """
+        tokens = torch.tensor(float(self.step_tokens), device=self.device, dtype=torch.float64)
+        total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
+        self.step_tokens = 0
+        share = self.trainer.world_size / float(total)
+        for gradient in gradients:
+            gradient.mul_(share)
 
     def on_validation_epoch_start(self) -> None:
         self.translations = {}

@@ -18,8 +18,10 @@ from lightning.pytorch.loggers.logger import Logger
 from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError, TrainingError
+from seq2seq.training.averaging import KeepModels, MovingAverage, validate_average
 from seq2seq.training.callbacks import EpochLine, KeepBest, ProgressBar, say
 from seq2seq.training.module import TranslationModule
+from seq2seq.training.start import start_from
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -33,6 +35,7 @@ def train(
     device: str = "auto",
     epochs: int | None = None,
     resume: bool = False,
+    start: Path | None = None,
     languages: tuple[str, str] = ("", ""),
     smoke: bool = False,
 ) -> Path:
@@ -45,6 +48,7 @@ def train(
         device: auto, cpu, gpu (or cuda), mps.
         epochs: instead of `training.max_epochs`.
         resume: go on after the last finished epoch of an earlier call.
+        start: a model folder of the same configuration and vocabularies whose weights to begin with.
         languages: names of source and target language, for the folder's metadata.
         smoke: two batches and one validation batch only, to see that everything works.
 
@@ -60,13 +64,17 @@ def train(
     seed_everything(config.seed, verbose=False)
     references = [target for _, target in data.validation_pairs]
     module = TranslationModule(model, config, data.source_vocabulary, data.target_vocabulary, references)
+    if start is not None:
+        start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
     keep = KeepBest(out, languages)
+    callbacks = build_callbacks(config, out, keep)
     trainer = Trainer(
         **trainer_options,
         max_epochs=1 if smoke else config.max_epochs,
+        accumulate_grad_batches=config.accumulate,
         limit_train_batches=2 if smoke else None,
         limit_val_batches=1 if smoke else None,
-        callbacks=build_callbacks(config, out, keep),
+        callbacks=callbacks,
         logger=build_loggers(out),
         num_sanity_val_steps=0,
         log_every_n_steps=1 if smoke else 10,
@@ -82,6 +90,9 @@ def train(
         # Lightning ends the process with 1 after Ctrl-C; by custom it is 130.
         say(f"stopped at epoch {trainer.current_epoch + 1}; run the same command with --resume to go on")
         raise KeyboardInterrupt from None
+    for callback in callbacks:
+        if isinstance(callback, KeepModels):
+            validate_average(trainer, module, data, callback)
     if keep.best:
         found = keep.best["validation"][config.monitor]
         score = f"validation loss {found:.4g}" if config.monitor == "loss" else found
@@ -116,6 +127,11 @@ def build_callbacks(config: TrainingConfig, out: Path, keep: KeepBest) -> list[C
     if config.early_stopping is not None:
         mode = "min" if config.monitor == "loss" else "max"
         callbacks.append(EarlyStopping(f"validation_{config.monitor}", patience=config.early_stopping, mode=mode))
+    if config.average_models is not None:
+        callbacks.append(KeepModels(out / "models", config, keep))
+    if config.ema_decay is not None:
+        # Behind those that save what was validated.
+        callbacks.append(MovingAverage(config.ema_decay))
     callbacks.append(ModelCheckpoint(out / "checkpoints", filename="last", enable_version_counter=False))
     return callbacks
 

@@ -23,13 +23,17 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) 
 
 
 def rate_factor(config: TrainingConfig, total_steps: int) -> Callable[[int], float]:
-    """The share of the peak learning rate at a step (counted from 0).
+    """The share of the peak learning rate at an optimiser step (counted from 0).
+
+    Args:
+        total_steps: of all `config.max_epochs`; `cosine` ends there, and `halving` tells from it how long an epoch is.
 
     Reference:
         Inverse square root: Vaswani et al. (2017), arXiv:1706.03762; cosine: Loshchilov & Hutter (2017),
-        arXiv:1608.03983.
+        arXiv:1608.03983; halving: Sutskever et al. (2014), arXiv:1409.3215, Luong et al. (2015), arXiv:1508.04025.
     """
     warmup, floor = config.warmup_steps, config.min_learning_rate / config.learning_rate
+    halving_unit = 1.0 if config.halving_unit == "steps" else max(1.0, total_steps / config.max_epochs)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -39,6 +43,11 @@ def rate_factor(config: TrainingConfig, total_steps: int) -> Callable[[int], flo
         if config.schedule == "cosine":
             share = min(1.0, (step - warmup) / max(1, total_steps - warmup))
             return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+        if config.schedule == "halving":
+            intervals = (step / halving_unit - config.halving_start) / config.halving_interval
+            # An epoch's length is a quotient: what should be a whole number may come out a hair too small.
+            halvings = max(0, 1 + math.floor(intervals + 1e-9))
+            return max(floor, 0.5 ** min(halvings, 1000))
         return 1.0
 
     return factor

@@ -1,0 +1,80 @@
+"""What a training begins with: the weights of another model, and which of them stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from seq2seq import package
+from seq2seq.config import ModelConfig
+from seq2seq.errors import ConfigError, TrainingError
+from seq2seq.model import Seq2Seq
+from seq2seq.vocabulary import Vocabulary
+
+PARTS: dict[str, Callable[[Seq2Seq], list[nn.Module | None]]] = {
+    "embeddings": lambda model: [model.encoder.embedding, model.decoder.embedding],
+    "encoder": lambda model: [model.encoder],
+    "bridge": lambda model: [model.bridge],
+    "attention": lambda model: [model.decoder.attentions],
+    "decoder": lambda model: [model.decoder],
+    "output": lambda model: [model.bottleneck, model.output],
+}
+"""What each name of `TrainingConfig.freeze` means. Tied weights belong to all parts that share them."""
+
+FREE_TO_CHANGE = ("forget_bias", "initialisation", "init_range", "fused")
+"""Fields of `ModelConfig`, besides those that name a dropout, in which models of the same weights may differ."""
+
+
+def freeze(model: Seq2Seq, parts: Sequence[str]) -> None:
+    """Take the weights of some parts out of the training.
+
+    Raises:
+        ConfigError: if a part has no weights, or nothing is left to train.
+    """
+    for part in parts:
+        weights = [weight for module in PARTS[part](model) if module is not None for weight in module.parameters()]
+        if not weights:
+            raise ConfigError(f"freeze needs parts with weights, got {part!r}, which has none here; leave it out")
+        for weight in weights:
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ConfigError(f"something must be left to train, got freeze={tuple(parts)}; leave a part out")
+
+
+def start_from(model: Seq2Seq, folder: Path, source_vocabulary: Vocabulary, target_vocabulary: Vocabulary) -> None:
+    """Give the model the weights of a model folder.
+
+    Raises:
+        PackageError: if the folder cannot be read.
+        TrainingError: if its model or its vocabularies are others.
+    """
+    found = package.load(folder)
+    pairs = (
+        ("source", found.source_vocabulary, source_vocabulary),
+        ("target", found.target_vocabulary, target_vocabulary),
+    )
+    for side, theirs, ours in pairs:
+        if theirs.fingerprint != ours.fingerprint:
+            raise TrainingError(
+                f"{folder}: its {side} vocabulary must be that of this training, got {theirs!r} and {ours!r}; "
+                f"train with the folder's own {side}.model"
+            )
+    different = differences(found.config, model.config)
+    if different:
+        raise TrainingError(
+            f"{folder}: its model must be built like that of this training, got {', '.join(different)}; "
+            "change the recipe's ModelConfig"
+        )
+    model.load_state_dict(found.model.state_dict())
+
+
+def differences(theirs: ModelConfig, ours: ModelConfig) -> list[str]:
+    """The fields that make two models compute different things from the same weights, with both values."""
+    there, here = theirs.model_dump(), ours.model_dump()
+    return [
+        f"{name} {there[name]!r} there and {here[name]!r} here"
+        for name in here
+        if there[name] != here[name] and "dropout" not in name and name not in FREE_TO_CHANGE
+    ]
