@@ -12,6 +12,7 @@ line on standard error and exit with code 2.
 """
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,7 +45,8 @@ class TrainingError(Seq2SeqError):
 def one_line_errors() -> Iterator[None]:
     """Turn what a user can cause into one line on standard error and an exit code: 2 for a mistake, 130 for Ctrl-C.
 
-    Wrap the body of a command or recipe in it. Anything else is a bug of ours and keeps its traceback.
+    Wrap the body of a command or recipe in it. Anything else is a bug of ours: it ends with its traceback and 1. The
+    traceback is printed here, in Python's own form, because typer would draw one in boxes.
     """
     try:
         yield
@@ -53,3 +55,6 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None

@@ -287,3 +287,47 @@ def test_a_sentencepiece_model_of_others_is_refused():
     )
     with pytest.raises(VocabularyError, match="must be ids 0 to 3"):
         Vocabulary.from_bytes(model.getvalue())
+
+
+@few
+@given(text=st.one_of(st.sampled_from(LINES), st.text(alphabet="the run▁ \t<日é", max_size=30)))
+def test_every_token_belongs_to_its_words(vocabulary, text):
+    (ids,) = vocabulary.encode([text])
+    words = canonical(text).split(" ") if canonical(text) else []
+    spans = vocabulary.words(text)
+    assert len(spans) == len(ids)
+    assert sorted({number for span in spans for number in span}) == list(range(len(words)))
+    for i, span in zip(ids, spans, strict=True):
+        assert len(span) == 1 or (i == UNK_ID and len(span) > 1)
+    for number, word in enumerate(words):
+        own = [i for i, span in zip(ids, spans, strict=True) if number in span]
+        if UNK_ID not in own:
+            assert vocabulary.decode([own]) == [word]
+    if UNK_ID not in ids:
+        assert vocabulary.decoded_words(ids) == [span.start for span in spans]
+
+
+def test_decoded_tokens_belong_to_the_words_that_are_shown(vocabulary):
+    ids = [*vocabulary.encode(["the small"])[0], UNK_ID, UNK_ID, *vocabulary.encode(["dogs"])[0]]
+    assert len(vocabulary.decode([ids])[0].split(" ")) == max(vocabulary.decoded_words(ids)) + 1 == 5
+    assert vocabulary.decoded_words([]) == []
+
+
+def test_the_spellings_of_the_tokens_spell_the_text(vocabulary, bytewise):
+    for text in [*LINES[:9], *HARD_TEXTS, ""]:
+        (ids,) = vocabulary.encode([text])
+        assert b"".join(vocabulary.spellings[i] for i in ids) == vocabulary.spell(text)
+        (ids,) = bytewise.encode([text])
+        assert b"".join(bytewise.spellings[i] for i in ids) == bytewise.spell(text)
+    assert vocabulary.spellings[: UNK_ID + 3] == [b""] * 4
+
+
+def test_a_word_vocabulary_knows_that_it_is_one():
+    assert [train(kind=kind).holds_whole_words for kind in KINDS] == [False, False, False, True]
+
+
+def test_a_token_is_found_as_it_is_shown(vocabulary):
+    for i, token in enumerate(vocabulary.tokens(range(len(vocabulary)))):
+        assert vocabulary.tokens([vocabulary.find(token)]) == [token]
+        assert "▁" in token.removeprefix("▁") or token == "▁" or vocabulary.find(token) == i
+    assert vocabulary.find("no such token") is None

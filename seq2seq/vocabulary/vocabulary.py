@@ -22,37 +22,19 @@ Reference:
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import re
-import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Literal, get_args
 
 import sentencepiece
 
 from seq2seq.config import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID
-from seq2seq.errors import ConfigError, VocabularyError
-
-Kind = Literal["unigram", "bpe", "char", "word"]
-
-PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<S>", "<E>"
-
-_LINE_BREAKS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
-_STAND_INS = {"▁": "\ufdd1", "▅": "\ufdd2", "<": "\ufdd3"}
-_NO_TEXT = ["\0", *_STAND_INS.values(), *map(chr, range(0xD800, 0xE000))]
-_TO_MODEL = str.maketrans(dict.fromkeys(_NO_TEXT, "\ufffd") | dict.fromkeys("\t" + _LINE_BREAKS, " ") | _STAND_INS)
-# A model with byte fallback can spell any character, line breaks too.
-_FROM_MODEL = str.maketrans(
-    {stand_in: character for character, stand_in in _STAND_INS.items()} | dict.fromkeys("\0\t" + _LINE_BREAKS, " ")
-)
-
-_STRETCH = re.compile(r"[^ ].{0,998}[^ ](?![^ ])|[^ ]{1,1000}")
-"""A line is learned from in stretches of at most 1000 characters: SentencePiece leaves out lines over 4192 bytes, and
-its time grows with the square of the repetition in a line. Stretches end between words, which no piece spans anyway."""
+from seq2seq.errors import VocabularyError
+from seq2seq.vocabulary.canonical import FROM_MODEL, STRETCH, canonical, readable
+from seq2seq.vocabulary.training import BOS, EOS, PAD, UNK, Kind, Reader, check_options, explain, train_model
 
 _THREADS_PAY = 500
 """Texts: with fewer, starting threads costs more than it gains."""
@@ -101,15 +83,15 @@ class Vocabulary:
         Warns:
             UserWarning: if the text is too small for `size`; the vocabulary is then the largest that it gives.
         """
-        _check_options(size, kind, byte_fallback, character_coverage)
-        texts = (text for line in lines for text in _STRETCH.findall(_canonical(line)))
+        check_options(size, kind, byte_fallback, character_coverage)
+        texts = (text for line in lines for text in STRETCH.findall(canonical(line)))
         if (first := next(texts, None)) is None:
             raise VocabularyError("a vocabulary needs text, got none or blank lines alone; give it a corpus")
-        reader = _Reader(chain([first], texts))
+        reader = Reader(chain([first], texts))
         try:
-            model = _train(reader, size, kind, byte_fallback, character_coverage)
+            model = train_model(reader, size, kind, byte_fallback, character_coverage)
         except RuntimeError as error:
-            raise reader.fault or _explain(error, size) from None
+            raise reader.fault or explain(error, size) from None
         if reader.fault:
             raise reader.fault
         vocabulary = cls(model)
@@ -173,21 +155,69 @@ class Vocabulary:
             texts: any strings.
             threads: at most so many; `None`: all cores where that pays.
         """
-        if threads is None:
-            threads = -1 if len(texts) >= _THREADS_PAY else 1
-        ids: list[list[int]] = self._processor.encode([_canonical(text) for text in texts], num_threads=threads)
+        threads = _threads(len(texts)) if threads is None else threads
+        ids: list[list[int]] = self._processor.encode([canonical(text) for text in texts], num_threads=threads)
         return ids
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row of ids, whatever they are: special tokens and ids out of range are left out."""
         end = self._size
         kept = [[int(i) for i in row if FIRST_FREE_ID <= i < end or i == UNK_ID] for row in rows]
-        return [_readable(text) for text in self._processor.decode(kept)] if kept else []
+        texts = self._processor.decode(kept, num_threads=_threads(len(kept))) if kept else []
+        return [readable(text) for text in texts]
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The pieces for display, "▁" where a word begins; ids out of range show as `<unk>`."""
         pieces = [self._processor.id_to_piece(int(i) if 0 <= i < self._size else UNK_ID) for i in ids]
-        return [piece.translate(_FROM_MODEL) for piece in pieces]
+        return [piece.translate(FROM_MODEL) for piece in pieces]
+
+    def find(self, token: str) -> int | None:
+        """The id of a token as `tokens` shows it; `None`: there is none."""
+        return self._ids.get(token)
+
+    def words(self, text: str) -> list[range]:
+        """The words of the text, numbered from 0, that each token of `encode([text])` is in; spaces divide them.
+
+        Only an `<unk>` can have more than one: neighbours that are unknown are one token.
+        """
+        pieces: list[str] = self._processor.encode(canonical(text), out_type=str)
+        begun = list(accumulate((piece.count("▁") for piece in pieces), initial=0))
+        # A piece that begins with "▁" begins a word, which is its first.
+        firsts = [max(0, before - (not piece.startswith("▁"))) for before, piece in zip(begun, pieces, strict=False)]
+        return [range(first, max(first + 1, after)) for first, after in zip(firsts, begun[1:], strict=True)]
+
+    def decoded_words(self, ids: Sequence[int]) -> list[int]:
+        """The word of the text `decode([ids])`, numbered from 0, that each of the ids belongs to."""
+        beginnings = self.decode([ids[:end] for end in range(len(ids) + 1)])
+        numbers = list[int]()
+        for before, text in reversed(list(pairwise(beginnings))):
+            # What shows nothing yet, a space, goes with the word after it.
+            numbers.append(numbers[-1] if text == before and numbers else text.count(" "))
+        return numbers[::-1]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        # Backwards, so that of tokens that look alike the first wins.
+        return {token: i for i, token in reversed(list(enumerate(self.tokens(range(self._size)))))}
+
+    @cached_property
+    def holds_whole_words(self) -> bool:
+        """Whether every token is a word, as in a vocabulary of the kind `word`."""
+        return all(self._processor.id_to_piece(i).startswith("▁") for i in range(FIRST_FREE_ID, self._size))
+
+    @cached_property
+    def spellings(self) -> list[bytes]:
+        """What each token adds to the text, in UTF-8, with "▁" for a space; empty for the special ones."""
+        processor, text = self._processor, range(FIRST_FREE_ID, self._size)
+        return [b""] * FIRST_FREE_ID + [
+            bytes([int(piece[3:5], 16)]) if processor.is_byte(i) else piece.encode()
+            for i, piece in ((i, processor.id_to_piece(i)) for i in text)
+        ]
+
+    def spell(self, text: str) -> bytes:
+        """A text as the `spellings` of its tokens one after the other would be, if the vocabulary knows it."""
+        words = [word for word in canonical(text).split(" ") if word]
+        return "".join(f"▁{word}" for word in words).encode()
 
     def __len__(self) -> int:
         return self._size
@@ -199,79 +229,9 @@ class Vocabulary:
         return Vocabulary, (self._model,)
 
 
-class _Reader(Iterator[str]):
-    """Hands texts to SentencePiece, which must not meet an error in reading them: some versions crash.
-
-    Attributes:
-        fault: the error that ended the reading early.
-    """
-
-    def __init__(self, texts: Iterator[str]) -> None:
-        self.texts = texts
-        self.fault: BaseException | None = None
-
-    def __next__(self) -> str:
-        try:
-            return next(self.texts)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.fault = error
-            raise StopIteration from None
-
-
-def _canonical(text: str) -> str:
-    return unicodedata.normalize("NFC", text).translate(_TO_MODEL)
-
-
-def _readable(text: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(filter(None, text.translate(_FROM_MODEL).split(" "))))
-
-
-def _check_options(size: int, kind: str, byte_fallback: bool, character_coverage: float) -> None:
-    taken = FIRST_FREE_ID + (256 if byte_fallback else 0)
-    if size <= taken:
-        tokens = "special tokens and bytes" if byte_fallback else "special tokens"
-        raise ConfigError(f"size must be above the {taken} {tokens}, got {size}; 8000 is usual")
-    if kind not in get_args(Kind):
-        raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
-    if not 0 < character_coverage <= 1:
-        raise ConfigError(f"character_coverage must be above 0 and at most 1, got {character_coverage}; 1 keeps all")
-
-
-def _train(texts: Iterator[str], size: int, kind: str, byte_fallback: bool, character_coverage: float) -> bytes:
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts,
-        model_writer=model,
-        vocab_size=size,
-        model_type=kind,
-        byte_fallback=byte_fallback,
-        character_coverage=character_coverage,
-        hard_vocab_limit=False,
-        normalization_rule_name="identity",
-        max_sentence_length=4 * 1000,  # Bytes of a stretch.
-        pad_id=PAD_ID,
-        unk_id=UNK_ID,
-        bos_id=BOS_ID,
-        eos_id=EOS_ID,
-        pad_piece=PAD,
-        unk_piece=UNK,
-        bos_piece=BOS,
-        eos_piece=EOS,
-        minloglevel=3,  # Its errors come as exceptions.
-    )
-    return model.getvalue()
-
-
-def _explain(error: RuntimeError, size: int) -> VocabularyError:
-    too_small = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
-    if too_small:
-        return VocabularyError(
-            f"size must hold every character of the text, at least {too_small[1]}, got {size}; "
-            "raise it or lower character_coverage"
-        )
-    return VocabularyError(f"SentencePiece cannot train on this text with size={size}: {error}")
+def _threads(texts: int) -> int:
+    """SentencePiece's number of threads, -1 for all cores."""
+    return -1 if texts >= _THREADS_PAY else 1
 
 
 def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:

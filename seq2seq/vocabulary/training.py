@@ -1,0 +1,87 @@
+"""Learning a SentencePiece model from text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import sentencepiece
+
+from seq2seq.config import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID
+from seq2seq.errors import ConfigError, VocabularyError
+
+Kind = Literal["unigram", "bpe", "char", "word"]
+
+PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<S>", "<E>"
+
+
+def check_options(size: int, kind: str, byte_fallback: bool, character_coverage: float) -> None:
+    """Refuse what no text could give."""
+    taken = FIRST_FREE_ID + (256 if byte_fallback else 0)
+    if size <= taken:
+        tokens = "special tokens and bytes" if byte_fallback else "special tokens"
+        raise ConfigError(f"size must be above the {taken} {tokens}, got {size}; 8000 is usual")
+    if kind not in get_args(Kind):
+        raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if not 0 < character_coverage <= 1:
+        raise ConfigError(f"character_coverage must be above 0 and at most 1, got {character_coverage}; 1 keeps all")
+
+
+def train_model(texts: Iterator[str], size: int, kind: str, byte_fallback: bool, character_coverage: float) -> bytes:
+    """The content of a `.model` file, learnt from these texts."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts,
+        model_writer=model,
+        vocab_size=size,
+        model_type=kind,
+        byte_fallback=byte_fallback,
+        character_coverage=character_coverage,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        max_sentence_length=4 * 1000,  # Bytes of a stretch.
+        pad_id=PAD_ID,
+        unk_id=UNK_ID,
+        bos_id=BOS_ID,
+        eos_id=EOS_ID,
+        pad_piece=PAD,
+        unk_piece=UNK,
+        bos_piece=BOS,
+        eos_piece=EOS,
+        minloglevel=3,  # Its errors come as exceptions.
+    )
+    return model.getvalue()
+
+
+def explain(error: RuntimeError, size: int) -> VocabularyError:
+    """What SentencePiece's error means for the user."""
+    too_small = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+    if too_small:
+        return VocabularyError(
+            f"size must hold every character of the text, at least {too_small[1]}, got {size}; "
+            "raise it or lower character_coverage"
+        )
+    return VocabularyError(f"SentencePiece cannot train on this text with size={size}: {error}")
+
+
+class Reader(Iterator[str]):
+    """Hands texts to SentencePiece, which must not meet an error in reading them: some versions crash.
+
+    Attributes:
+        fault: the error that ended the reading early.
+    """
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self.texts = texts
+        self.fault: BaseException | None = None
+
+    def __next__(self) -> str:
+        try:
+            return next(self.texts)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.fault = error
+            raise StopIteration from None
