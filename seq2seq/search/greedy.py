@@ -1,6 +1,7 @@
-"""Greedy search: the most probable token at every step."""
+"""Greedy search, the most probable token at every step, and the loop that it shares with sampling."""
 
 import itertools
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -8,72 +9,104 @@ from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step, impossible
-from seq2seq.search.lengths import Limits, length_limits, length_penalty
+from seq2seq.search.lengths import Limits, length_limits
+from seq2seq.search.penalties import score
+from seq2seq.search.rules import Phrase, Rules
+from seq2seq.search.topk import best_text, without_nan
+
+Choose = Callable[[Float[Tensor, "rows vocabulary"], int, Limits, Int[Tensor, "rows"]], Int[Tensor, "rows"]]
+"""From the log-probabilities of the next token, the number of tokens so far, the limits and the numbers of the rows
+that are left, to one allowed token for each; `<pad>` where there is none."""
 
 
 @torch.no_grad()
 def greedy_search(
-    step: Step[StateT], state: StateT, source_lengths: Int[Tensor, "batch"], config: SearchConfig
+    step: Step[StateT],
+    state: StateT,
+    source_lengths: Int[Tensor, "batch"],
+    config: SearchConfig,
+    *,
+    prefixes: Sequence[Phrase] | None = None,
 ) -> list[Hypothesis]:
     """One hypothesis for every sentence: the most probable allowed token at every step, until `<E>`.
 
-    Equal to `beam_search` with a beam of 1. The length penalty decides nothing here, but is in the score.
+    Equal to `beam_search` with a beam of 1. Length penalty and word reward decide nothing here, but are in the score.
 
     Args:
         step: see `Step`.
         state: one row per sentence.
         source_lengths: in tokens, not counting `<E>`.
-        config: the length limits and the length penalty are used.
+        config: the limits, the rules of what may follow and the score are used.
+        prefixes: token ids that each sentence's hypothesis begins with.
     """
-    batch, device = len(source_lengths), source_lengths.device
-    if batch == 0:
+    limits = length_limits(source_lengths, config, prefixes)
+    rules = Rules.of(config, prefixes, source_lengths.device)
+    return walk(step, state, limits, rules, config, most_probable)
+
+
+def most_probable(
+    log_probs: Float[Tensor, "rows vocabulary"],
+    length: int,
+    limits: Limits,
+    rows: Int[Tensor, "rows"],  # noqa: ARG001  # a `Choose`
+) -> Int[Tensor, "rows"]:
+    """The most probable token of those that may follow `length` tokens."""
+    best, _, tokens = best_text(log_probs, log_probs.new_zeros(len(log_probs), 1, dtype=torch.float32), count=1)
+    end = without_nan(log_probs[:, EOS_ID].float()).where(length >= limits.shortest, -torch.inf)
+    best = best[:, 0].where(length < limits.longest, -torch.inf)
+    ended = torch.full_like(tokens[:, 0], EOS_ID).where(end > -torch.inf, PAD_ID)
+    return tokens[:, 0].where(best > end, ended)
+
+
+def walk(
+    step: Step[StateT], state: StateT, limits: Limits, rules: Rules, config: SearchConfig, choose: Choose
+) -> list[Hypothesis]:
+    """One hypothesis for every row of the state, which ends with the first `<E>` that is chosen.
+
+    Args:
+        limits, rules: of every row.
+        config: for the score.
+        choose: the next token of every row.
+    """
+    device, count = limits.longest.device, len(limits.longest)
+    if count == 0:
         return []
-    limits = length_limits(source_lengths, config)
-    sentences = torch.arange(batch, device=device)  # those not yet at <E>
-    tokens = torch.full((batch,), BOS_ID, device=device)
-    # One [batch] column per step. A sentence at <E> stays there, with log-probability 0.
+    rows = torch.arange(count, device=device)  # those not yet at <E>
+    tokens = torch.full((count,), BOS_ID, device=device)
+    # One [count] column per step. A row at <E> stays there, with log-probability 0.
     token_columns: list[Tensor] = []
     log_prob_columns: list[Tensor] = []
     for length in itertools.count():
         log_probs, state = step(tokens, state)
-        best, tokens = _best_allowed(log_probs, length, limits)
-        # Where nothing is possible (all NaN or -inf) the sentence ends too.
-        possible = best > -torch.inf
-        tokens = tokens.where(possible, EOS_ID)
-        best = best.where(possible, -torch.inf)
-        token_columns.append(tokens.new_full((batch,), EOS_ID).index_copy(0, sentences, tokens))
-        log_prob_columns.append(best.new_zeros(batch).index_copy(0, sentences, best))
+        if rules.bind:
+            history = torch.stack(token_columns, dim=1)[rows] if token_columns else tokens[:, None][:, :0]
+            log_probs = rules.apply(log_probs, history, len(rows))
+        tokens = choose(log_probs, length, limits, rows)
+        chosen = without_nan(log_probs.gather(1, tokens[:, None]).squeeze(1).float())
+        chosen = chosen.where(tokens != PAD_ID, -torch.inf)
+        # Where nothing is possible the row ends too.
+        tokens = tokens.where(chosen > -torch.inf, EOS_ID)
+        token_columns.append(tokens.new_full((count,), EOS_ID).index_copy(0, rows, tokens))
+        log_prob_columns.append(chosen.new_zeros(count).index_copy(0, rows, chosen))
         (live,) = (tokens != EOS_ID).nonzero(as_tuple=True)
         if len(live) == 0:
             break
         if len(live) < len(tokens):
-            sentences, tokens, limits, state = sentences[live], tokens[live], limits.select(live), state.select(live)
+            rows, tokens, state = rows[live], tokens[live], state.select(live)
+            limits, rules = limits.select(live), rules.select(live)
     return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), config)
 
 
-def _best_allowed(
-    log_probs: Float[Tensor, "rows vocabulary"], length: int, limits: Limits
-) -> tuple[Float[Tensor, "rows"], Int[Tensor, "rows"]]:
-    """The most probable token of those that may follow `length` tokens, and its log-probability."""
-    candidates = log_probs.to(torch.float32, copy=True)
-    candidates[:, [PAD_ID, BOS_ID]] = -torch.inf
-    candidates[:, EOS_ID] = candidates[:, EOS_ID].where(length >= limits.shortest, -torch.inf)
-    best, tokens = candidates.max(dim=-1)
-    may_go_on = length < limits.longest
-    return best.where(may_go_on, candidates[:, EOS_ID]), tokens.where(may_go_on, EOS_ID)
-
-
 def _hypotheses(
-    tokens: Int[Tensor, "batch steps"], token_log_probs: Float[Tensor, "batch steps"], config: SearchConfig
+    tokens: Int[Tensor, "rows steps"], token_log_probs: Float[Tensor, "rows steps"], config: SearchConfig
 ) -> list[Hypothesis]:
     """Rows that are ended by their first `<E>`, as hypotheses."""
     lengths = (tokens != EOS_ID).sum(dim=1)
     log_probs = token_log_probs.sum(dim=1)
-    scores = log_probs / length_penalty(lengths, config)
-    columns = (tokens, token_log_probs, lengths, log_probs, scores)
+    columns = (tokens, token_log_probs, lengths, log_probs, score(log_probs, lengths, config))
     return [
-        Hypothesis(row[:length], score, log_prob, row_log_probs[: length + 1])
+        Hypothesis(row[:length], value, log_prob, row_log_probs[: length + 1])
         if log_prob > -torch.inf
         else impossible()
-        for row, row_log_probs, length, log_prob, score in zip(*(column.tolist() for column in columns), strict=True)
+        for row, row_log_probs, length, log_prob, value in zip(*(column.tolist() for column in columns), strict=True)
     ]

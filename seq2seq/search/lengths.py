@@ -1,10 +1,11 @@
-"""How long a hypothesis may be, and what its length is worth. Lengths are in tokens and do not count `<E>`."""
+"""How long a hypothesis may be. Lengths are in tokens and do not count `<E>`."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from seq2seq.config import SearchConfig
@@ -21,9 +22,16 @@ class Limits(NamedTuple):
         return Limits(self.shortest[rows], self.longest[rows])
 
 
-def length_limits(source_lengths: Int[Tensor, "batch"], config: SearchConfig) -> Limits:
-    """The limits by number and by ratio to `source_lengths`, which do not count `<E>`; the upper one rules."""
+def length_limits(
+    source_lengths: Int[Tensor, "batch"], config: SearchConfig, demands: Sequence[Sequence[int]] | None = None
+) -> Limits:
+    """The limits by number and by ratio to `source_lengths`, which do not count `<E>`; the upper one rules.
+
+    Tokens that a sentence's translation must have always fit: `demands` raise the upper limit.
+    """
     longest = [_longest(length, config) for length in source_lengths.tolist()]
+    if demands is not None:
+        longest = [max(length, len(demand)) for length, demand in zip(longest, demands, strict=True)]
     shortest = [
         min(most, max(config.min_length, _ceil(config.min_length_ratio * length)))
         for most, length in zip(longest, source_lengths.tolist(), strict=True)
@@ -43,18 +51,3 @@ def _longest(source_length: int, config: SearchConfig) -> int:
 def _ceil(length: float) -> int:
     """Round up, but not for a rounding error: 1.1 * 10 is 11.000000000000002 in floating point."""
     return math.ceil(round(length, 6))
-
-
-def length_penalty(lengths: Int[Tensor, "*shape"], config: SearchConfig) -> Float[Tensor, "*shape"]:
-    """What log-probabilities of these lengths are divided by; never falls as the length grows.
-
-    Note: the average of an empty hypothesis is its log-probability (as of one of length 1), where 0^alpha would
-    divide by zero.
-    """
-    match config.length_penalty:
-        case "none":
-            return torch.ones_like(lengths, dtype=torch.float32)
-        case "average":
-            return lengths.clamp(min=1).float() ** config.alpha
-        case "gnmt":
-            return ((5 + lengths).float() / 6) ** config.alpha

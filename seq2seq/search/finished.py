@@ -1,0 +1,127 @@
+"""What a beam search keeps: the live hypotheses' continuations, the way they came, and the finished ones."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from seq2seq.config import EOS_ID, SearchConfig
+from seq2seq.search.hypothesis import Hypothesis, impossible
+from seq2seq.search.penalties import score
+
+
+@dataclass(frozen=True, slots=True)
+class Continuations:
+    """Live hypotheses with one token more, in the order in which they are chosen."""
+
+    parents: Int[Tensor, "sentences candidates"]
+    """Which live hypothesis is continued: its column."""
+    tokens: Int[Tensor, "sentences candidates"]
+    token_log_probs: Float[Tensor, "sentences candidates"]
+    log_probs: Float[Tensor, "sentences candidates"]
+    """-inf where there is no candidate."""
+
+    def select(
+        self, log_probs: Float[Tensor, "sentences chosen"], columns: Int[Tensor, "sentences chosen"]
+    ) -> "Continuations":
+        """These `columns`, with other `log_probs`."""
+        parents, tokens, token_log_probs = (
+            field.gather(1, columns) for field in (self.parents, self.tokens, self.token_log_probs)
+        )
+        return Continuations(parents, tokens, token_log_probs, log_probs)
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Every step's live hypotheses, each [batch, width]; what the finished ones are read back from."""
+
+    parents: list[Tensor]
+    tokens: list[Tensor]
+    token_log_probs: list[Tensor]
+
+    def append(self, live: Continuations, sentences: Int[Tensor, "sentences"], batch: int) -> None:
+        """Remember the live hypotheses of those sentences of the batch that are not done."""
+        for column, field in (
+            (self.parents, live.parents),
+            (self.tokens, live.tokens),
+            (self.token_log_probs, live.token_log_probs),
+        ):
+            column.append(field.new_zeros(batch, field.shape[1]).index_copy(0, sentences, field))
+
+    def read_back(
+        self, columns: Int[Tensor, "batch n_best"], lengths: Int[Tensor, "batch n_best"]
+    ) -> tuple[Int[Tensor, "batch n_best steps"], Float[Tensor, "batch n_best steps"]]:
+        """Tokens and their log-probabilities of the hypotheses that stood in these `columns` when they had these
+        `lengths`. What is beyond the length means nothing."""
+        tokens, token_log_probs = [], []
+        for length in range(len(self.tokens), 0, -1):
+            # A shorter hypothesis waits in its column until the walk has come down to its length.
+            is_part = lengths >= length
+            column = columns.where(is_part, 0)
+            tokens.append(self.tokens[length - 1].gather(1, column))
+            token_log_probs.append(self.token_log_probs[length - 1].gather(1, column))
+            columns = self.parents[length - 1].gather(1, column).where(is_part, columns)
+        return torch.stack(tokens[::-1], dim=-1), torch.stack(token_log_probs[::-1], dim=-1)
+
+
+@dataclass(slots=True)
+class Finished:
+    """The best finished hypotheses so far, best first."""
+
+    scores: Float[Tensor, "batch n_best"]
+    """-inf where there is none yet."""
+    log_probs: Float[Tensor, "batch n_best"]
+    end_log_probs: Float[Tensor, "batch n_best"]
+    """The log-probability of `<E>` alone."""
+    columns: Int[Tensor, "batch n_best"]
+    """Where the hypothesis stood before `<E>`, when it had `lengths` tokens."""
+    lengths: Int[Tensor, "batch n_best"]
+    counts: Int[Tensor, "batch"]
+    """How many have finished, whether they are still among these or not."""
+
+    @classmethod
+    def none(cls, batch: int, n_best: int, device: torch.device) -> "Finished":
+        """Before the first step."""
+        nothing = torch.full((batch, n_best), -torch.inf, device=device)
+        nowhere = torch.zeros((batch, n_best), dtype=torch.long, device=device)
+        return cls(nothing, nothing.clone(), nothing.clone(), nowhere, nowhere.clone(), nowhere[:, 0].clone())
+
+    def add(
+        self, sentences: Int[Tensor, "sentences"], ranked: Continuations, length: int, config: SearchConfig
+    ) -> None:
+        """Let in the candidates of these `sentences` that end within the beam, if they are good enough."""
+        ends = ranked.tokens[:, : config.beam_size] == EOS_ID
+        if not ends.any():
+            return
+        log_probs = ranked.log_probs[:, : config.beam_size].where(ends, -torch.inf)
+        self.counts[sentences] += (log_probs > -torch.inf).sum(dim=1)
+        lengths = torch.full_like(log_probs, length, dtype=torch.long)
+        scores = score(log_probs, lengths, config)
+        n_best = self.scores.shape[1]
+        # Stable, so that of equals the one found first stays in front.
+        scores, order = torch.cat([self.scores[sentences], scores], dim=1).sort(dim=1, descending=True, stable=True)
+        self.scores[sentences] = scores[:, :n_best]
+        for field, new in (
+            (self.log_probs, log_probs),
+            (self.end_log_probs, ranked.token_log_probs[:, : config.beam_size]),
+            (self.columns, ranked.parents[:, : config.beam_size]),
+            (self.lengths, lengths),
+        ):
+            field[sentences] = torch.cat([field[sentences], new], dim=1).gather(1, order[:, :n_best])
+
+    def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
+        """What was found for every sentence of the batch."""
+        tokens, token_log_probs = trail.read_back(self.columns, self.lengths)
+        fields = (self.scores, self.log_probs, self.end_log_probs, self.lengths, tokens, token_log_probs)
+        results = []
+        for sentence in zip(*(field.tolist() for field in fields), strict=True):
+            results.append(
+                [
+                    Hypothesis(ids[:length], score, log_prob, [*log_probs[:length], end])
+                    for score, log_prob, end, length, ids, log_probs in zip(*sentence, strict=True)
+                    if score > -torch.inf
+                ]
+                or [impossible()]
+            )
+        return results
