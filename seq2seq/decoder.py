@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from seq2seq.attention import Attention, Memory, build_attention
 from seq2seq.config import PAD_ID, ModelConfig
 from seq2seq.encoder import Encoded, ScaledEmbedding
-from seq2seq.recurrence import Recurrence, StackState
+from seq2seq.recurrence import Recurrence, StackState, drop_features
 
 
 @dataclass(frozen=True)
@@ -87,39 +87,25 @@ class Decoder(nn.Module):
         )
         if config.input_feeding:
             self.stack = Recurrence(
-                config.cell,
                 config.embedding_size + hidden,
                 hidden,
                 config.decoder_layers,
                 dropout=config.hidden_dropout,
-                residual_from=1 if config.residual else None,
-                fused=config.fused,
-                forget_bias=config.forget_bias,
-                init_range=config.uniform_range,
+                config=config,
+                residual_from=config.residual_from,
             )
             self.combine = nn.Linear(hidden + context, hidden, bias=False)
             self.feature_size = hidden
             return
-        self.bottom = Recurrence(
-            config.cell,
-            config.embedding_size,
-            hidden,
-            1,
-            fused=config.fused,
-            forget_bias=config.forget_bias,
-            init_range=config.uniform_range,
-        )
+        self.bottom = Recurrence(config.embedding_size, hidden, config=config)
         self.upper = Recurrence(
-            config.cell,
             hidden,
             hidden,
             config.decoder_layers - 1,
-            context_size=context,
             dropout=config.hidden_dropout,
+            config=config,
+            context_size=context,
             residual_from=0 if config.residual else None,
-            fused=config.fused,
-            forget_bias=config.forget_bias,
-            init_range=config.uniform_range,
         )
         self.feature_size = hidden + context * len(self.attentions)
 
@@ -132,13 +118,14 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch steps"], state: DecoderState) -> Decoded:
         """All steps of a known target (teacher forced); `tokens` start with `<S>`."""
-        embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+        one_mask = self.config.variational_dropout
+        embedded = drop_features(self.embedding(tokens), self.config.embedding_dropout, self.training, one_mask)
         if self.config.input_feeding:
             return self.feed_steps(embedded, state)
         outputs, _ = self.bottom(embedded, state.recurrent[:1])
         contexts, weights = self.attend(0, outputs, state)
         joined = contexts[0] if contexts else None
-        outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
+        outputs = drop_features(outputs, self.config.hidden_dropout, self.training, one_mask)
         outputs, _ = self.upper(outputs, state.recurrent[1:], joined)
         if self.config.output_attention:
             more, weights = self.attend(1, outputs, state)
@@ -147,17 +134,16 @@ class Decoder(nn.Module):
 
     def feed_steps(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
         """Luong's input feeding: step by step, since every step needs the attentional vector of the one before."""
-        size = self.config.embedding_size
-        cell = self.stack.layers[0].cells[0]
+        (cell,) = self.stack.layers[0].cells
+        masks = self.stack.draw_masks(embedded)
         # The embeddings' share of the bottom layer's gates does not wait for anything.
-        projected = F.linear(embedded, cell.weight_input[:, :size], cell.bias)
-        weight_feed = cell.weight_input[:, size:].t()
+        projected = cell.project(embedded)
         features, weights = [], []
         for time in range(embedded.shape[1]):
             assert state.feed is not None
-            gates = torch.addmm(projected[:, time], state.feed, weight_feed)
-            outputs, below = cell.step(gates, state.recurrent[0])
-            outputs, above = self.stack.step_from(1, outputs, state.recurrent[1:])
+            gates = projected[:, time] + cell.project(state.feed, first=self.config.embedding_size)
+            below, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
+            outputs, above = self.stack.step_from(1, below[0], state.recurrent[1:], masks[1:])
             combined, weight = self.combine_context(outputs, state)
             state = DecoderState((below, *above), state.memories, combined)
             features.append(combined)

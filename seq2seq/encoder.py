@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seq2seq.config import PAD_ID, ModelConfig
-from seq2seq.recurrence import Recurrence, StackState
+from seq2seq.recurrence import Recurrence, StackState, drop_features
 
 
 class Encoded(NamedTuple):
@@ -41,16 +40,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = ScaledEmbedding(config.source_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
         self.recurrence = Recurrence(
-            config.cell,
             config.embedding_size,
             config.encoder_hidden_size,
             config.encoder_layers,
-            bidirectional=config.bidirectional,
             dropout=config.hidden_dropout,
-            residual_from=1 if config.residual else None,
-            fused=config.fused,
-            forget_bias=config.forget_bias,
-            init_range=config.uniform_range,
+            bidirectional=config.bidirectional,
+            config=config,
+            residual_from=config.residual_from,
         )
         self.config = config
 
@@ -58,9 +54,10 @@ class Encoder(nn.Module):
         """Read the source: rows end with `<E>` at `lengths`, padding behind it."""
         if self.config.reverse_source:
             source = reverse_rows(source, lengths)
-        embedded = F.dropout(self.embedding(source), self.config.embedding_dropout, self.training)
+        one_mask = self.config.variational_dropout
+        embedded = drop_features(self.embedding(source), self.config.embedding_dropout, self.training, one_mask)
         annotations, state = self.recurrence.forward_lengths(embedded, lengths)
-        annotations = F.dropout(annotations, self.config.hidden_dropout, self.training)
+        annotations = drop_features(annotations, self.config.hidden_dropout, self.training, one_mask)
         steps = torch.arange(source.shape[1], device=source.device)
         return Encoded(annotations, steps < lengths.unsqueeze(1), state)
 

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from seq2seq.cells import CELLS
 from seq2seq.config import ModelConfig
 
 SMALL = ModelConfig(
@@ -37,6 +38,9 @@ def configurations() -> list[ModelConfig]:
         {"residual": True, "encoder_layers": 3, "decoder_layers": 3, "input_feeding": f} for f in (True, False)
     ]
     variants += [{"reverse_source": True}, {"reverse_source": True, "attention": "none"}]
+    variants += [{"cell": cell} for cell in CELLS]
+    variants += [{"cell": cell, "input_feeding": True, "residual": True, "encoder_layers": 2} for cell in CELLS]
+    variants += [{"cell": cell, "attention": "none", "bridge": "copy", "bidirectional": True} for cell in CELLS]
     variants += [{"forget_bias": 2.0}, {"initialisation": "orthogonal"}]
     return [SMALL.model_copy(update=variant) for variant in variants]
 

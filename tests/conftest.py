@@ -2,6 +2,6 @@
 
 from jaxtyping import install_import_hook
 
-CHECKED = ["cells", "attention", "recurrence", "encoder", "decoder", "model", "search"]
+CHECKED = ["cells", "attention", "recurrence", "encoder", "decoder", "model", "search", "diagnostics"]
 
 install_import_hook([f"seq2seq.{module}" for module in CHECKED], "beartype.beartype")

@@ -139,8 +139,17 @@ def test_initialisation_follows_its_rule() -> None:
 
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
-    for field in ("embedding_dropout", "hidden_dropout", "output_dropout"):
-        model = Seq2Seq(SMALL.model_copy(update={field: 0.5}))
+    changes: list[dict[str, object]] = [
+        {"embedding_dropout": 0.5},
+        {"hidden_dropout": 0.5},
+        {"output_dropout": 0.5},
+        {"recurrent_dropout": 0.5},
+        {"recurrent_dropout": 0.5, "recurrent_dropout_on": "update", "input_feeding": True},
+        {"embedding_dropout": 0.5, "variational_dropout": True},
+        {"hidden_dropout": 0.5, "variational_dropout": True, "input_feeding": True},
+    ]
+    for field in changes:
+        model = Seq2Seq(SMALL.model_copy(update=field))
         first, second = (model(SOURCE, SOURCE_LENGTHS, TARGET) for _ in range(2))
         assert not torch.equal(first, second), field
         model.eval()
@@ -167,6 +176,7 @@ def test_parts_count_shared_parameters_once() -> None:
         ({"bridge": "copy", "encoder_hidden_size": 3}, "as wide as the decoder"),
         ({"hidden_size": 3}, "no field 'hidden_size'"),
         ({"embedding_dropout": 1.0}, "less than 1"),
+        ({"variational_dropout": True}, "needs embedding_dropout or hidden_dropout"),
     ],
 )
 def test_a_model_that_cannot_be_is_refused_in_one_line(change: dict[str, object], message: str) -> None:

@@ -7,6 +7,7 @@ validated too.
 
 from seq2seq.config.base import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID, Config
 from seq2seq.config.model import ModelConfig
+from seq2seq.config.recurrence import FUSED_CELLS, GATELESS_CELLS, CellName, RecurrenceConfig
 from seq2seq.config.search import SearchConfig
 from seq2seq.config.training import TrainingConfig
 
@@ -14,10 +15,14 @@ __all__ = [
     "BOS_ID",
     "EOS_ID",
     "FIRST_FREE_ID",
+    "FUSED_CELLS",
+    "GATELESS_CELLS",
     "PAD_ID",
     "UNK_ID",
+    "CellName",
     "Config",
     "ModelConfig",
+    "RecurrenceConfig",
     "SearchConfig",
     "TrainingConfig",
 ]

@@ -6,10 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import FIRST_FREE_ID, Config, Probability, Size
+from seq2seq.config.base import FIRST_FREE_ID, Probability, Size
+from seq2seq.config.recurrence import RecurrenceConfig
 
 
-class ModelConfig(Config):
+class ModelConfig(RecurrenceConfig):
     """What `Seq2Seq` is built from; stored beside its weights.
 
     Sizes are in units (features), dropouts are probabilities of zeroing. `encoder_hidden_size` is per direction.
@@ -18,7 +19,6 @@ class ModelConfig(Config):
     source_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
     target_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
     embedding_size: Size = 256
-    cell: Literal["lstm"] = "lstm"
     encoder_layers: Size = 2
     encoder_hidden_size: Size = 256
     bidirectional: bool = True
@@ -45,14 +45,6 @@ class ModelConfig(Config):
     """Between the layers of encoder and decoder, and on the encoder's annotations."""
     output_dropout: Probability = 0.0
     """Before the softmax."""
-    forget_bias: float = 1.0
-    """Bias of the forget gates at initialisation: 0, 1 or 2 are the usual choices."""
-    initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
-    """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]."""
-    init_range: Annotated[float, Field(gt=0)] = 0.1
-    """Used by `uniform` alone."""
-    fused: bool = True
-    """Run torch's fused kernels; `False` runs the readable cells, with the same parameters and results."""
 
     @model_validator(mode="after")
     def check(self) -> Self:
@@ -88,6 +80,10 @@ class ModelConfig(Config):
                 "tied embeddings need bottleneck_size = embedding_size, "
                 f"got {self.bottleneck_size} and {self.embedding_size}; leave bottleneck_size out"
             )
+        if self.variational_dropout and not (self.embedding_dropout or self.hidden_dropout):
+            raise ValueError(
+                "variational_dropout needs embedding_dropout or hidden_dropout, got 0 for both; set one of them"
+            )
         if self.bridge == "copy" and encoder != decoder:
             raise ValueError(
                 "bridge='copy' needs an encoder (both directions) as wide as the decoder, "
@@ -104,3 +100,8 @@ class ModelConfig(Config):
     def uniform_range(self) -> float | None:
         """`init_range` where it is used."""
         return self.init_range if self.initialisation == "uniform" else None
+
+    @property
+    def residual_from(self) -> int | None:
+        """The first layer of a stack, counted from 0, whose input is added to its output."""
+        return 1 if self.residual else None

@@ -1,0 +1,117 @@
+"""What every cell offers, and what all of them share: parameters at the start, input products, masks."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CellState = tuple[Tensor, ...]
+"""What a cell carries from step to step, each part `[rows, hidden]`; the first one, h, is also its output. `(h,)`, or
+`(h, c)` for cells with a memory of their own."""
+
+Gates = dict[str, Tensor]
+"""The gates of one step by their names, each `[rows, hidden]` between 0 and 1; none for cells that have none."""
+
+
+class Start(NamedTuple):
+    """How a cell's parameters start.
+
+    Attributes:
+        forget_bias: bias of the gate that keeps the memory; sigmoid(forget_bias) of it is kept at each step at first.
+            Where the keeping share is one minus a gate, that gate starts with the opposite bias.
+        initialisation: of the recurrent weights. `orthogonal`, gate by gate: they neither stretch nor shrink what
+            passes through (Saxe et al. 2014, arXiv:1312.6120), and the others are uniform by fan-in and fan-out
+            (Glorot & Bengio 2010). `uniform`: all weights in [-init_range, init_range]. `identity`, for cells without
+            gates: the others normal with a deviation of 0.001 (Le, Jaitly & Hinton 2015, arXiv:1504.00941).
+            Other biases start at 0, gains at 1.
+        init_range: used by `uniform` alone.
+    """
+
+    forget_bias: float = 1.0
+    initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"
+    init_range: float = 0.1
+
+
+class StepMasks(NamedTuple):
+    """Dropout inside the recurrence: masks `[rows, hidden]` of 0 and 1 / keep share, the same at all steps.
+
+    Attributes:
+        hidden: on h where it enters the recurrent products (Gal & Ghahramani 2016, arXiv:1512.05287).
+        update: on what is added to the memory (Semeniuta, Severyn & Barth 2016, arXiv:1603.05118).
+    """
+
+    hidden: Tensor | None = None
+    update: Tensor | None = None
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """One step of a recurrent layer in one direction: a module whose call is the step.
+
+    Attributes:
+        state_parts: how many parts its state has.
+        weight_input: `[gates * hidden, input]`.
+        bias: joins the input products; `None` without.
+    """
+
+    state_parts: ClassVar[int]
+    input_size: int
+    hidden_size: int
+    weight_input: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None: ...
+
+    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
+        """All that needs no recurrence, W x + b, for any number of steps in one call; see `input_products`."""
+        ...
+
+    def __call__(
+        self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
+    ) -> tuple[CellState, Gates]:
+        """One time step from projected inputs: the next state, and the gates that made it."""
+        ...
+
+
+def new_parameters(
+    gates: int, input_size: int, hidden_size: int, bias: bool, start: Start
+) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
+    """Input weights, recurrent weights and bias of so many gates, whose rows lie one gate after the other."""
+    weight_input = nn.Parameter(torch.empty(gates * hidden_size, input_size))
+    weight_hidden = nn.Parameter(torch.empty(gates * hidden_size, hidden_size))
+    with torch.no_grad():
+        for rows_input, rows_hidden in zip(weight_input.chunk(gates), weight_hidden.chunk(gates), strict=True):
+            if start.initialisation == "uniform":
+                nn.init.uniform_(rows_input, -start.init_range, start.init_range)
+                nn.init.uniform_(rows_hidden, -start.init_range, start.init_range)
+            elif start.initialisation == "identity":
+                nn.init.normal_(rows_input, std=0.001)
+                nn.init.eye_(rows_hidden)
+            else:
+                nn.init.xavier_uniform_(rows_input)
+                nn.init.orthogonal_(rows_hidden)
+    return weight_input, weight_hidden, nn.Parameter(torch.zeros(gates * hidden_size)) if bias else None
+
+
+def set_bias(bias: Tensor | None, gate: int, hidden_size: int, value: float) -> None:
+    """Start the bias of one gate, counted from 0, at a value."""
+    if bias is not None:
+        with torch.no_grad():
+            bias[gate * hidden_size : (gate + 1) * hidden_size] = value
+
+
+def input_products(
+    inputs: Float[Tensor, "*rows features"], weight_input: Tensor, bias: Tensor | None, first: int
+) -> Float[Tensor, "*rows gates"]:
+    """The products of the input features from number `first` on. The shares of all features add up to the whole; the
+    bias goes with feature 0."""
+    return F.linear(inputs, weight_input[:, first : first + inputs.shape[-1]], None if first else bias)
+
+
+def masked(values: Float[Tensor, "rows hidden"], mask: Tensor | None) -> Float[Tensor, "rows hidden"]:
+    """Dropout by a mask that was drawn before, if there is one."""
+    return values if mask is None else values * mask

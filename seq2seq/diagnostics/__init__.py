@@ -1,0 +1,7 @@
+"""Seeing what a model does: how gradients flow through time, and what gates do."""
+
+from seq2seq.diagnostics.callback import GradientFlow
+from seq2seq.diagnostics.flow import Flow, gradient_flow, half_life
+from seq2seq.diagnostics.gates import GateStatistics, gate_statistics
+
+__all__ = ["Flow", "GateStatistics", "GradientFlow", "gate_statistics", "gradient_flow", "half_life"]
