@@ -1,0 +1,166 @@
+"""Every recurrent cell as encoder and decoder on the same translation task, in one table.
+
+Run `python recipes/compare_cells.py` for dates, or `python recipes/compare_cells.py --data data/multi30k` for image
+captions from German to English. A run for each cell; those that are finished are not made again.
+"""
+
+import csv
+import json
+import statistics
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from seq2seq import package
+from seq2seq.cells import CELLS
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
+from seq2seq.corpus import ParallelText, read_lines, read_tsv
+from seq2seq.data import ParallelDataModule
+from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.training import train
+from seq2seq.translator import report
+from seq2seq.vocabulary import Vocabulary
+
+DATES = Path(__file__).parent.parent / "data" / "dates"
+ALL_CELLS = list(CELLS)
+
+
+class Task(NamedTuple):
+    """What all cells learn, and how."""
+
+    pairs: ParallelText
+    validation: ParallelText
+    test: ParallelText
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    model: ModelConfig
+    training: TrainingConfig
+    search: SearchConfig
+    metric: str
+
+
+def dates() -> Task:
+    """As in `dates.py`."""
+    pairs, validation, test = (read_tsv(DATES / f"{part}.tsv.gz").check() for part in ("train", "validation", "test"))
+    source, target = (Vocabulary.train(side, 200, kind="char") for side in (pairs.sources(), pairs.targets()))
+    model = ModelConfig(
+        source_vocabulary_size=len(source),
+        target_vocabulary_size=len(target),
+        embedding_size=32,
+        encoder_layers=1,
+        encoder_hidden_size=64,
+        decoder_layers=2,
+        decoder_hidden_size=128,
+        residual=True,
+        attention="dot",
+        tied_embeddings="none",
+        hidden_dropout=0.1,
+    )
+    training = TrainingConfig(
+        max_epochs=3,
+        batch_tokens=None,
+        batch_sentences=32,
+        learning_rate=5e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        monitor="loss",
+    )
+    return Task(pairs, validation, test, source, target, model, training, SearchConfig(beam_size=1), "exact_match")
+
+
+def multi30k(data: Path) -> Task:
+    """As in `multi30k.py`, from German to English."""
+    pairs, validation, test = (
+        read_lines(data / f"{part}.de.gz", data / f"{part}.en.gz").check()
+        for part in ("train", "val", "test_2016_flickr")
+    )
+    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), 5000, kind="unigram")
+    model = ModelConfig(
+        source_vocabulary_size=len(vocabulary),
+        target_vocabulary_size=len(vocabulary),
+        encoder_layers=1,
+        encoder_hidden_size=256,
+        decoder_layers=2,
+        decoder_hidden_size=384,
+        tied_embeddings="all",
+        embedding_dropout=0.2,
+        hidden_dropout=0.3,
+        output_dropout=0.3,
+    )
+    training = TrainingConfig(
+        max_epochs=10,
+        batch_tokens=1500,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        label_smoothing=0.1,
+    )
+    return Task(pairs, validation, test, vocabulary, vocabulary, model, training, SearchConfig(beam_size=5), "bleu")
+
+
+def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
+    """Train and test with one cell."""
+    corpus = ParallelDataModule(
+        task.pairs,
+        task.validation,
+        task.source_vocabulary,
+        task.target_vocabulary,
+        batch_tokens=task.training.batch_tokens,
+        batch_sentences=task.training.batch_sentences,
+        seed=task.training.seed,
+        cache=out.parent / "cache",
+    )
+    train(task.model.model_copy(update={"cell": cell}), task.training, corpus, out, device=device, smoke=smoke)
+    references = [list(task.test.targets())]
+    report(
+        out, list(task.test.sources()), references, search=task.search, metrics=(task.metric,), samples=0, device=device
+    )
+
+
+def figures(out: Path, metric: str) -> tuple[float, str, int, float]:
+    """Score and its name, parameters, and target tokens a second in training (the median of the logged steps)."""
+    score = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["scores"][metric]
+    parameters = sum(weight.numel() for weight in package.load(out).model.parameters())
+    with (out / "log" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rates = [float(row["tokens_per_second"]) for row in csv.DictReader(file) if row["tokens_per_second"]]
+    return score["value"], f"{score['name']}|{score['signature']}", parameters, statistics.median(rates)
+
+
+@one_line_errors()
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for a model folder each, table.txt and table.csv.")] = Path(
+        "runs/compare_cells"
+    ),
+    data: Annotated[Path | None, typer.Option(help="The Multi30k folder; without it, dates.")] = None,
+    cell: Annotated[list[str], typer.Option(help="A cell to try; give it again for more.")] = ALL_CELLS,
+    device: str = "auto",
+    smoke: Annotated[bool, typer.Option(help="Two batches each, to see that it works.")] = False,
+) -> None:
+    """Train the same model with every cell, and compare score, size and speed."""
+    if wrong := [one for one in cell if one not in CELLS]:
+        raise ConfigError(f"--cell must be one of {', '.join(CELLS)}, got {', '.join(wrong)}")
+    task = dates() if data is None else multi30k(data)
+    out = out / ("dates" if data is None else "multi30k")
+    rows = []
+    for one in cell:
+        if not (out / one / "metrics.json").exists():  # the last thing that a run writes
+            print(f"\n{one}")
+            run(task, one, out / one, device, smoke)
+        score, name, parameters, rate = figures(out / one, task.metric)
+        rows.append([one, f"{score:.1f}", f"{parameters:,}", f"{rate:,.0f}"])
+    table = Table("cell", name, "parameters", "target tokens/s in training", title=f"every cell on {out.name}")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=120).print(table)
+    with (out / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=120).print(table)
+    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["cell", name, "parameters", "tokens_per_second"], *rows])
+
+
+if __name__ == "__main__":
+    typer.run(main)
