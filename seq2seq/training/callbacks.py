@@ -57,7 +57,8 @@ class KeepBest(Callback):
         loss = float(trainer.callback_metrics["validation_loss"])
         monitored = -loss if config.monitor == "loss" else module.scores[config.monitor].value
         return {
-            "epochs": trainer.current_epoch + 1,
+            # After the last epoch the trainer already counts the next.
+            "epochs": trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING),
             "steps": trainer.global_step,
             "minutes": round((self.trained_seconds + time.perf_counter() - self.resumed_at) / 60, 2),
             "monitored": monitored if math.isfinite(monitored) else -math.inf,
