@@ -22,7 +22,9 @@ def main(
     data: Path = Path(__file__).parent.parent / "data" / "dates",
     epochs: int | None = None,
     device: str = "auto",
-    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    restart: bool = False,
     smoke: bool = False,
 ) -> None:
     """Train on dates, then translate dates that were held out."""
@@ -69,7 +71,19 @@ def main(
         cache=out / "cache",
     )
     languages = ("date", "iso")
-    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    train(
+        model,
+        training,
+        corpus,
+        out,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        epochs=epochs,
+        restart=restart,
+        languages=languages,
+        smoke=smoke,
+    )
     report(
         out,
         list(test.sources()),

@@ -25,7 +25,9 @@ def main(
     out: Path | None = None,
     epochs: int | None = None,
     device: str = "auto",
-    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    restart: bool = False,
     smoke: bool = False,
 ) -> None:
     """Train on the 29,000 captions of task 1, then translate test_2016_flickr."""
@@ -77,7 +79,19 @@ def main(
         cache=out / "cache",
     )
     languages = (source, target)
-    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    train(
+        model,
+        training,
+        corpus,
+        out,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        epochs=epochs,
+        restart=restart,
+        languages=languages,
+        smoke=smoke,
+    )
     report(
         out,
         list(test.sources()),

@@ -88,7 +88,9 @@ def main(
     out: Path = Path("runs/parallel"),
     epochs: int | None = None,
     device: str = "auto",
-    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    restart: bool = False,
     smoke: bool = False,
 ) -> None:
     """Train on most of the pairs, then translate those that were held out."""
@@ -133,7 +135,19 @@ def main(
         seed=training.seed,
         cache=out / "cache",
     )
-    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    train(
+        model,
+        training,
+        corpus,
+        out,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        epochs=epochs,
+        restart=restart,
+        languages=languages,
+        smoke=smoke,
+    )
     report(
         out,
         list(test.sources()),

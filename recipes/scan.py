@@ -44,7 +44,9 @@ def main(
     data: Path = Path(__file__).parent.parent / "data" / "scan",
     epochs: int | None = None,
     device: str = "auto",
-    resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    restart: bool = False,
     smoke: bool = False,
 ) -> None:
     """Train on one split of SCAN, then carry out the commands that were held out."""
@@ -92,13 +94,27 @@ def main(
         seed=training.seed,
         cache=out / "cache",
     )
+    search = SearchConfig(beam_size=1, max_length=60, max_length_ratio=None)  # one word can be 16 actions
     languages = ("command", "actions")
-    train(model, training, corpus, out, device=device, epochs=epochs, resume=resume, languages=languages, smoke=smoke)
+    train(
+        model,
+        training,
+        corpus,
+        out,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        epochs=epochs,
+        restart=restart,
+        search=search,
+        languages=languages,
+        smoke=smoke,
+    )
     report(
         out,
         list(test.sources()),
         [list(test.targets())],
-        search=SearchConfig(beam_size=1, max_length=60, max_length_ratio=None),  # one word can be 16 actions
+        search=search,
         metrics=("exact_match",),
         samples=5,
         commands=[f'echo "jump around left twice" | seq2seq translate {out}'],

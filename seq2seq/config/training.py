@@ -54,6 +54,12 @@ class TrainingConfig(Config):
     """What chooses the best model, moves the plateau and stops early."""
     early_stopping: Size | None = None
     """Validations without a better score before training ends; `None`: never."""
+    max_skipped_steps: Size = 10
+    """Steps with a loss or gradient that is not finite are skipped; so many in a row end the training."""
+    save_every_steps: Size | None = None
+    """Optimiser steps between two saved states of the training; besides, every epoch's first and last step is saved."""
+    save_every_minutes: Annotated[float, Field(gt=0)] | None = 10.0
+    """The same in minutes; whichever comes first."""
 
     @model_validator(mode="after")
     def check(self) -> Self:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning import LightningDataModule
@@ -61,6 +62,8 @@ class Batches:
         self.rank = rank
         self.ranks = ranks
         self.epoch = epoch
+        self.first = 0
+        self.done = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose batches come next: for use without a trainer."""
@@ -70,8 +73,19 @@ class Batches:
         return self._count
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self.plan(self.epoch())[self.rank :: self.ranks]:
-            yield self._batch(rows)
+        first, self.first = self.first, 0
+        mine = self.plan(self.epoch())[self.rank :: self.ranks]
+        for number in range(first, len(mine)):
+            self.done = number
+            yield self._batch(mine[number])
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch are behind the one that was given out last."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next epoch, and only that, after so many batches."""
+        self.first = state["done"]
 
     @cached_property
     def _count(self) -> int:
@@ -146,6 +160,19 @@ class ParallelDataModule(LightningDataModule):
         """All validation pairs, tokenised."""
         return self._tokens(self.validation, None)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """All that the batches depend on: equal for equal data."""
+        return {
+            "training text": self.train.fingerprint,
+            "validation text": self.validation.fingerprint,
+            "source vocabulary": self.source_vocabulary.fingerprint,
+            "target vocabulary": self.target_vocabulary.fingerprint,
+            "batch_tokens": self.budget.tokens,
+            "batch_sentences": self.budget.sentences,
+            "seed": self.seed,
+            "limits": asdict(self.limits),
+        }
+
     def prepare_data(self) -> None:
         """Tokenise what the cache does not hold; Lightning calls it in one process of each machine."""
         _ = self.train_tokens, self.validation_tokens
@@ -153,7 +180,9 @@ class ParallelDataModule(LightningDataModule):
     def train_dataloader(self) -> Batches:
         """The batches of this rank, which follow the trainer's epochs."""
         rank, ranks = self._rank()
-        plan = partial(batch_plan, self.train_tokens.lengths, self.budget, self.seed, ranks=ranks)
+        # The batches of one step, of all ranks and accumulated ones, are alike.
+        together = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
+        plan = partial(batch_plan, self.train_tokens.lengths, self.budget, self.seed, ranks=together)
         return Batches(self.train_tokens, plan, rank, ranks, self._epoch)
 
     def val_dataloader(self) -> Batches:

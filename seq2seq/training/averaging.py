@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from seq2seq import package
 from seq2seq.config import TrainingConfig
-from seq2seq.training.callbacks import KeepBest, say
+from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.module import TranslationModule
+from seq2seq.training.processes import say
 
 
 class MovingAverage(Callback):

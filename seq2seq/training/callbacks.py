@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from seq2seq import package
 from seq2seq.training.module import TranslationModule
-
-
-def say(text: str) -> None:
-    """Progress goes to standard error, at once."""
-    print(text, file=sys.stderr, flush=True)
+from seq2seq.training.processes import in_first_process, say
 
 
 class KeepBest(Callback):
@@ -42,7 +38,8 @@ class KeepBest(Callback):
         value = summary["monitored"]
         if not self.best or value > self.best["monitored"]:
             self.best = summary
-            package.save(
+            save = partial(
+                package.save,
                 self.folder,
                 pl_module.model,
                 pl_module.source_vocabulary,
@@ -50,6 +47,7 @@ class KeepBest(Callback):
                 languages=self.languages,
                 training=summary,
             )
+            in_first_process(trainer, save)
 
     def summarise(self, trainer: Trainer, module: TranslationModule) -> dict[str, Any]:
         """What `config.json` tells about the training; `monitored` grows with quality."""
@@ -91,6 +89,12 @@ class EpochLine(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started = time.perf_counter()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": time.perf_counter() - self.started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.started = time.perf_counter() - state_dict["seconds"]
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self.started
 
@@ -103,7 +107,7 @@ class EpochLine(Callback):
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             f" · step {trainer.global_step}"
-            f" · loss {float(pl_module.epoch_loss) / pl_module.epoch_tokens:.3f}"
+            f" · loss {pl_module.epoch_loss / max(1, pl_module.epoch_tokens):.3f}"
             f" · validation loss {loss:.3f}, perplexity {math.exp(min(loss, 99)):.2f},"
             f" BLEU {scores['bleu'].value:.2f}, exact match {scores['exact_match'].value:.1f}%"
             f" · {pl_module.epoch_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from seq2seq import metrics
 from seq2seq.config import PAD_ID, ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import Batch
-from seq2seq.errors import TrainingError
 from seq2seq.metrics import Score
 from seq2seq.model import Seq2Seq
 from seq2seq.search import search
+from seq2seq.training.guard import StepGuard, not_finite
 from seq2seq.training.loss import Losses, linear_cross_entropy
+from seq2seq.training.processes import gather, say
 from seq2seq.training.schedules import build_optimizer, build_schedulers
 from seq2seq.training.start import freeze
 from seq2seq.vocabulary import Vocabulary
@@ -27,13 +29,17 @@ GREEDY = SearchConfig(beam_size=1)
 
 
 class TranslationModule(LightningModule):
-    """Trains a `Seq2Seq` with teacher forcing and validates it by translating greedily.
+    """Trains a `Seq2Seq` with teacher forcing and validates it by translating.
+
+    A step learns from all target tokens of its batches alike, of however many processes and accumulated batches: the
+    gradients of summed losses are added up, and divided by the number of tokens right before the step.
 
     Args:
         model: what to build.
         training: how to train it.
         source_vocabulary, target_vocabulary: the second turns validation translations into text.
         references: the validation targets as text, in the order of the data's `indices`.
+        search: how validation translates.
 
     Attributes:
         averaged: names of the models whose mean the weights are, at the end of a training that averages.
@@ -50,6 +56,7 @@ class TranslationModule(LightningModule):
         source_vocabulary: Vocabulary,
         target_vocabulary: Vocabulary,
         references: list[str],
+        search: SearchConfig = GREEDY,
     ) -> None:
         super().__init__()
         self.model = Seq2Seq(model)
@@ -58,12 +65,16 @@ class TranslationModule(LightningModule):
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
         self.references = references
+        self.search = search
+        self.guard = StepGuard(training.max_skipped_steps)
+        self.batch: Batch | None = None
         self.translations: dict[int, str] = {}
         self.scores: dict[str, Score] = {}
         self.clock = 0.0
         self.epoch_tokens = 0
-        self.epoch_loss = torch.zeros((), dtype=torch.float64)
-        self.step_tokens = 0
+        self.epoch_loss = 0.0
+        self.step_sums = torch.zeros(2)
+        self.validation_sums: dict[int, tuple[float, int]] = {}
         self.averaged: list[str] = []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -84,23 +95,20 @@ class TranslationModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.epoch_tokens = 0
-        self.epoch_loss = torch.zeros((), dtype=torch.float64)
+        self.epoch_loss = 0.0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.clock = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.batch = batch
         losses, tokens = self.losses(batch, self.training_config.label_smoothing)
-        self.log("loss", losses.plain.detach() / tokens, prog_bar=True, batch_size=tokens)
-        self.epoch_tokens += tokens
-        self.epoch_loss += losses.plain.detach().cpu()
-        self.step_tokens += tokens
-        # Lightning divides by the batches of a step; how many tokens they hold is known when the last one has come.
-        return losses.smoothed * self.trainer.accumulate_grad_batches
+        self.step_sums = self.step_sums.to(self.device) + torch.stack([losses.plain, losses.plain.new_tensor(tokens)])
+        return losses.smoothed
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         tokens = int(batch.target_lengths.sum())
-        rate = tokens / (time.perf_counter() - self.clock)
+        rate = tokens * self.trainer.world_size / (time.perf_counter() - self.clock)
         (optimizer,) = self.trainer.optimizers
         self.log("tokens_per_second", rate, prog_bar=True, batch_size=tokens)
         self.log("learning_rate", optimizer.param_groups[0]["lr"], prog_bar=True, batch_size=tokens)
@@ -108,48 +116,65 @@ class TranslationModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Make the gradient that of the mean over the step's tokens; clip it; log its length before clipping."""
-        config = self.training_config
+        """Make the gradient that of the mean over the step's tokens, log its length and clip it; or skip the step."""
         weights = [weight for weight in self.parameters() if weight.grad is not None]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        self.average_over_tokens(gradients)
-        norm = get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            raise TrainingError(
-                f"a gradient must be finite, got a norm of {norm.item()} at step {self.global_step}; "
-                "lower learning_rate, or set clip_norm"
-            )
+        loss, tokens = self.take_step_sums()
+        # The processes' gradients come averaged over the processes, and Lightning's divided by the batches of a step.
+        share = self.trainer.world_size * self.trainer.accumulate_grad_batches / tokens
+        for weight in weights:
+            assert weight.grad is not None
+            weight.grad.mul_(share)
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        self.log("loss", loss, prog_bar=True, batch_size=1)
         self.log("gradient_norm", norm, prog_bar=True, batch_size=1)
+        if not self.guard.is_fit(loss, float(norm)):
+            self.skip_step(loss)
+            return
+        if self.guard.is_spike(loss):
+            say(f"step {self.global_step}: loss {loss:.3f} is far above the {self.guard.mean:.3f} of late")
+        self.epoch_tokens += tokens
+        self.epoch_loss += loss * tokens
+        config = self.training_config
         if config.clip_norm is not None:
             clip_grads_with_norm_(weights, config.clip_norm, norm)
         if config.clip_value is not None:
             clip_grad_value_(weights, config.clip_value)
 
-    def average_over_tokens(self, gradients: list[Tensor]) -> None:
-        """Turn gradients of summed losses into those of the mean over all target tokens of the optimiser step.
+    def take_step_sums(self) -> tuple[float, int]:
+        """Loss per token and target tokens of this step, of all processes and accumulated batches."""
+        if self.trainer.world_size > 1:
+            distributed.all_reduce(self.step_sums)
+        loss, tokens = self.step_sums.tolist()
+        self.step_sums = torch.zeros(2)
+        return loss / tokens, int(tokens)
 
-        The tokens of all its batches and all processes count alike, so that neither accumulation nor the number of
-        processes changes what is optimised. (The processes' gradients come averaged over the processes.)
-        """
-        tokens = torch.tensor(float(self.step_tokens), device=self.device, dtype=torch.float64)
-        total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
-        self.step_tokens = 0
-        share = self.trainer.world_size / float(total)
-        for gradient in gradients:
-            gradient.mul_(share)
+    def skip_step(self, loss: float) -> None:
+        """Drop the gradients: an optimiser passes over parameters that have none."""
+        assert self.batch is not None
+        culprits = not_finite(self.named_parameters())
+        self.guard.check_limit(self.global_step, loss, culprits, self.batch.indices.tolist())
+        say(f"step {self.global_step} skipped: loss or gradient not finite ({self.guard.skipped} skipped so far)")
+        for weight in self.parameters():
+            weight.grad = None
 
     def on_validation_epoch_start(self) -> None:
         self.translations = {}
+        self.validation_sums = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         losses, tokens = self.losses(batch, smoothing=0.0)
-        self.log("validation_loss", losses.plain / tokens, batch_size=tokens)
+        indices = batch.indices.tolist()
+        self.validation_sums[indices[0]] = (float(losses.plain), tokens)
         state = self.model.start(self.model.encode(batch.source, batch.source_lengths))
-        found = search(self.model.step, state, batch.source_lengths - 1, GREEDY)
+        found = search(self.model.step, state, batch.source_lengths - 1, self.search)
         texts = self.target_vocabulary.decode([hypotheses[0].tokens for hypotheses in found])
-        self.translations.update(zip(batch.indices.tolist(), texts, strict=True))
+        self.translations.update(zip(indices, texts, strict=True))
 
     def on_validation_epoch_end(self) -> None:
+        """Score the whole set, once: batches that several processes were given to be equally busy count once."""
+        for translations, sums in gather(self.trainer, (self.translations, self.validation_sums)):
+            self.translations |= translations
+            self.validation_sums |= sums
         order = sorted(self.translations)
         hypotheses = [self.translations[index] for index in order]
         references = [[self.references[index] for index in order]]
@@ -157,11 +182,15 @@ class TranslationModule(LightningModule):
             "bleu": metrics.bleu(hypotheses, references),
             "exact_match": metrics.exact_match(hypotheses, references),
         }
+        loss, tokens = (math.fsum(part) for part in zip(*self.validation_sums.values(), strict=True))
+        self.log("validation_loss", loss / tokens)
         for name, score in self.scores.items():
             self.log(f"validation_{name}", score.value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["guard"] = self.guard.state_dict()
+        checkpoint["epoch_sums"] = (self.epoch_loss, self.epoch_tokens)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        torch.set_rng_state(checkpoint["random_state"])
+        self.guard.load_state_dict(checkpoint["guard"])
+        self.epoch_loss, self.epoch_tokens = checkpoint["epoch_sums"]

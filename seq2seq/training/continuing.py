@@ -1,0 +1,91 @@
+"""Whether a folder holds a training to go on with, and whether it is the same one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
+from seq2seq.data import ParallelDataModule
+from seq2seq.errors import TrainingError
+from seq2seq.training.checkpoints import OURS, Checkpoints
+from seq2seq.training.processes import is_first_process, say
+
+_CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
+"""Settings that leave the weights as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A saved state that a training can go on from.
+
+    Attributes:
+        path: the file.
+        step: optimiser steps behind it.
+        finished: there is nothing to go on with.
+        log_rows: rows of `metrics.csv` at that time.
+    """
+
+    path: Path
+    step: int
+    finished: bool
+    log_rows: int
+
+
+def comparable(
+    model: ModelConfig,
+    training: TrainingConfig,
+    data: ParallelDataModule,
+    search: SearchConfig,
+    run: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that the weights of a training depend on."""
+    return {
+        "model": model.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude=_CHANGE_NOTHING),
+        "data": data.fingerprint(),
+        "validation": search.model_dump(mode="json"),
+        "run": dict(run),
+    }
+
+
+def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, Any], restart: bool) -> State | None:
+    """The state to go on from; where there is none, the logs of older trainings are removed.
+
+    Raises:
+        TrainingError: if the training there has other settings, or none of its states can be used.
+    """
+    newest = None if restart else checkpoints.newest()
+    if newest is None:
+        if is_first_process():
+            checkpoints.clear()
+            shutil.rmtree(out / "log", ignore_errors=True)
+        return None
+    path, content, faults = newest
+    for fault in faults:
+        say(f"{fault}; going on from the one before")
+    ours = content[OURS]
+    if differing := differences(ours["settings"], settings):
+        state = "a finished" if checkpoints.finished else "an unfinished"
+        raise TrainingError(
+            f"{out} holds {state} training with other settings ({'; '.join(differing)}); "
+            "give it those, --restart to start over, or another --out"
+        )
+    if not checkpoints.finished:
+        say(f"going on from step {content['global_step']} in {out}; --restart starts over")
+    return State(path, content["global_step"], checkpoints.finished, ours["log_rows"])
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two settings, as `training.learning_rate: 0.001, now 0.002`."""
+    found = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = (settings.get(key, "not there") for settings in (old, new))
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before}, now {after}")
+    return found

@@ -1,0 +1,89 @@
+"""How a training can end before its time, in words that help: stopped, out of memory, out of disk."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from seq2seq.config import TrainingConfig
+from seq2seq.errors import TrainingError
+from seq2seq.training.keeping import KeepState
+from seq2seq.training.module import TranslationModule
+from seq2seq.training.processes import is_first_process, say
+from seq2seq.training.signals import Stopped
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+@contextmanager
+def explained(out: Path, module: TranslationModule, keep: KeepState) -> Iterator[None]:
+    """Turn what ends a training early into one line and an exit code.
+
+    Raises:
+        TrainingError: if memory or disk were too small; other processes than the first one end in silence.
+        KeyboardInterrupt: after Ctrl-C, for exit code 130.
+        SystemExit: after SIGTERM, with 143.
+    """
+    try:
+        yield
+    except Stopped as stopped:
+        say_how_to_go_on(keep)
+        if stopped.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + stopped.number) from None
+    except SystemExit:
+        # Lightning ends the process with 1 after a Ctrl-C that came before the first step; by custom it is 130.
+        say_how_to_go_on(keep)
+        raise KeyboardInterrupt from None
+    except (TrainingError, OSError, MemoryError, RuntimeError) as error:
+        told = explain(error, out, module)
+        if told is None:
+            raise
+        if not is_first_process():
+            raise SystemExit(2) from None
+        raise told from None
+
+
+def say_how_to_go_on(keep: KeepState) -> None:
+    """Where the same command takes up the work."""
+    if keep.saved_step < 0:
+        say("stopped before the first step")
+    else:
+        say(f"stopped; saved at step {keep.saved_step}: the same command goes on from there")
+
+
+def explain(error: Exception, out: Path, module: TranslationModule) -> TrainingError | None:
+    """The error in the user's terms; `None`: it is none of the user's."""
+    if isinstance(error, TrainingError):
+        return error
+    if isinstance(error, OSError):
+        if error.errno not in _OF_THE_DISK:
+            return None
+        return TrainingError(
+            f"{error.filename or out}: cannot be written ({error.strerror}); what was saved before is whole: "
+            "make room, and the same command goes on"
+        )
+    if is_out_of_memory(error):
+        return TrainingError(f"out of memory{described(module, module.training_config)}")
+    return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch or Python could not get memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def described(module: TranslationModule, config: TrainingConfig) -> str:
+    """The batch that was too large, and the setting that makes it smaller."""
+    size = f"batch_tokens (now {config.batch_tokens})"
+    if config.batch_sentences is not None:
+        size = f"batch_sentences (now {config.batch_sentences})"
+    if module.batch is None:
+        return f" before the first batch; choose a smaller model, or lower {size}"
+    (pairs, source), target = module.batch.source.shape, module.batch.target.shape[1]
+    return f" at a batch of {pairs} pairs of {source} source and {target} target tokens; lower {size}"

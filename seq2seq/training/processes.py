@@ -1,0 +1,60 @@
+"""What several processes of one training tell each other; alone, these functions cost nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
+
+from seq2seq.errors import Seq2SeqError, TrainingError
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Progress goes to standard error, at once, from one process."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def gather(trainer: Trainer, value: Any) -> list[Any]:
+    """The value of every process, in the order of their ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * trainer.world_size
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def agree(trainer: Trainer, number: int, late: bool) -> tuple[int, bool]:
+    """What any of the processes met, so that all of them do the same after the same step."""
+    if trainer.world_size == 1:
+        return number, late
+    met = torch.tensor([number, late], device=trainer.strategy.root_device)
+    distributed.all_reduce(met, distributed.ReduceOp.MAX)
+    number, late = met.tolist()
+    return number, bool(late)
+
+
+def in_first_process(trainer: Trainer, work: Callable[[], None]) -> None:
+    """Do something in one process; where it fails, all of them raise, so that none waits for the others.
+
+    Raises:
+        TrainingError: with the message of the user's mistake that `work` raised.
+    """
+    fault = ""
+    if trainer.is_global_zero:
+        try:
+            work()
+        except Seq2SeqError as error:
+            fault = str(error)
+    if fault := trainer.strategy.broadcast(fault):
+        raise TrainingError(fault)

@@ -1,0 +1,82 @@
+"""A training that can be started in another process, killed, and compared: reversing words."""
+
+import csv
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny import data_module, model_config, training_config
+
+from seq2seq.errors import one_line_errors
+from seq2seq.training import train
+from seq2seq.training.keeping import KeepState
+
+
+def reverse(
+    out: Path,
+    *,
+    device: str = "cpu",
+    devices: int = 1,
+    restart: bool = False,
+    smoke: bool = False,
+    model: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Learn to reverse a dozen words in batches of two, with dropout."""
+    training = training_config(**{"batch_sentences": 2, "max_epochs": 3, **changes})
+    config = model_config(**{"hidden_dropout": 0.2, **(model or {})})
+    data = data_module(out.parent / "cache", training)
+    return train(config, training, data, out, device=device, devices=devices, restart=restart, smoke=smoke)
+
+
+def reverse_until(out: Path, number: int, seconds: float, changes: dict[str, Any]) -> None:
+    """The same, hit by a signal so many seconds after its first step began; the exit code is that of a recipe.
+
+    What it says is added to a file beside `out`.
+    """
+    with out.with_suffix(".err").open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    start = KeepState.on_train_start
+
+    def on_train_start(self: KeepState, *arguments: Any) -> None:
+        start(self, *arguments)
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        if number:
+            timer.start()
+
+    KeepState.on_train_start = on_train_start
+    torch.set_num_threads(1)
+    with one_line_errors():
+        reverse(out, **changes)
+    # What is still to come may be hit too, and the process is gone before it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def content(out: Path) -> dict[str, Any]:
+    """The newest state of a run."""
+    return torch.load(max((out / "checkpoints").glob("step-*.ckpt")), weights_only=True)
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    """What a run logged, without the times."""
+    with (out / "log" / "metrics.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if "second" not in name} for row in csv.DictReader(file)]
+
+
+def assert_same(one: Any, other: Any, place: str = "") -> None:
+    """Bit for bit the same, without the times."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key, value in one.items():
+            if key not in ("minutes", "seconds", "trained_seconds"):
+                assert_same(value, other[key], f"{place}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for number, value in enumerate(one):
+            assert_same(value, other[number], f"{place}/{number}")
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, place

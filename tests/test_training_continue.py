@@ -1,0 +1,230 @@
+"""A training that was stopped anywhere goes on as if it had not been: bit for bit, batches, dropout and log."""
+
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from reversing import assert_same, content, reverse, reverse_until, rows
+
+from seq2seq import package
+from seq2seq.errors import TrainingError
+from seq2seq.training import TranslationModule
+from seq2seq.training.keeping import KeepState
+from seq2seq.training.signals import Stopped
+
+CHANGES = [
+    {"schedule": "plateau", "plateau_patience": 0, "warmup_steps": 3},
+    {"schedule": "cosine", "accumulate": 2, "ema_decay": 0.9, "early_stopping": 3},
+]
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
+    """As if a signal had come during the batch before."""
+    start = KeepState.on_train_batch_start
+
+    def on_train_batch_start(self, trainer, module, data, index):
+        if (trainer.current_epoch, index) == (epoch, batch):
+            self.signals.received = signal.SIGTERM
+        start(self, trainer, module, data, index)
+
+    monkeypatch.setattr(KeepState, "on_train_batch_start", on_train_batch_start)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=["plateau", "cosine"])
+def test_a_run_stopped_at_any_step_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
+    whole = reverse(tmp_path / "whole", **changes)
+    parts = tmp_path / "parts"
+    for epoch, batch in [(0, 0), (0, 2), (1, 0), (1, 4), (2, 2)]:
+        with monkeypatch.context() as patch:
+            stop_at(patch, epoch, batch)
+            with pytest.raises(SystemExit) as caught:
+                reverse(parts, **changes)
+            assert caught.value.code == 128 + signal.SIGTERM
+    reverse(parts, **changes)
+    assert_same(content(whole), content(parts))
+    assert rows(whole) == rows(parts)
+    assert_same(package.load(whole).model.state_dict(), package.load(parts).model.state_dict())
+
+
+# ---- killed ----
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Children that begin with everything imported, forked from a process that has not computed anything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["seq2seq.training", "torch.utils.tensorboard", "seq2seq.metrics"])
+    return context
+
+
+def hit(processes, out: Path, number: int, seconds: float, changes: dict[str, object]) -> int | None:
+    """The exit code of a run that a signal hits so many seconds after its first step began."""
+    child = processes.Process(target=reverse_until, args=(out, number, seconds, changes))
+    child.start()
+    child.join(timeout=120)
+    return child.exitcode
+
+
+def until_finished(processes, out: Path, number: int, hits: int, seconds: float, **changes: object) -> list[int | None]:
+    """The exit codes of a run that is hit so many times, at random moments, and then left alone."""
+    moments = random.Random(hits)
+    changes = {"save_every_steps": 3, "max_epochs": 6, **changes}
+    codes = [hit(processes, out, number, moments.uniform(0, seconds), changes) for _ in range(hits)]
+    return [*codes, hit(processes, out, 0, 0, changes)]
+
+
+@pytest.fixture(scope="module")
+def whole(processes, tmp_path_factory):
+    """A run that nothing hit."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert until_finished(processes, out, 0, 0, 0) == [0]
+    return out
+
+
+@pytest.mark.parametrize("hits", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_as_the_uninterrupted_one(hits, whole, processes, tmp_path):
+    parts = tmp_path / "parts"
+    codes = until_finished(processes, parts, signal.SIGKILL, hits, seconds=0.3)
+    assert codes.count(-signal.SIGKILL) > hits / 2
+    assert codes[-1] == 0
+    assert_same(content(whole), content(parts))
+    assert rows(whole) == rows(parts)
+    assert_same(package.load(whole).model.state_dict(), package.load(parts).model.state_dict())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("hits", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_signal_finishes_the_step_and_the_run_goes_on(hits, number, code, whole, processes, tmp_path):
+    parts = tmp_path / "parts"
+    codes = until_finished(processes, parts, number, hits, seconds=0.1)
+    assert set(codes) == {code, 0}
+    told = (tmp_path / "parts.err").read_text()
+    assert "Traceback" not in told
+    assert "finishing this step; once more ends at once" in told
+    assert "the same command goes on from there" in told
+    assert_same(content(whole), content(parts))
+    assert rows(whole) == rows(parts)
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    signals = KeepState.__init__.__globals__["StopSignals"]()
+    signals._note(signal.SIGINT, None)
+    assert signals.received == signal.SIGINT
+    with pytest.raises(Stopped):
+        signals._note(signal.SIGINT, None)
+
+
+def test_a_signal_while_validating_does_not_wait_for_its_end(tmp_path, monkeypatch):
+    def validation_step(self, *_):
+        state = next(callback for callback in self.trainer.callbacks if isinstance(callback, KeepState))
+        assert not state.signals.received, "no batch follows"
+        state.signals.received = signal.SIGINT
+
+    whole = reverse(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(TranslationModule, "validation_step", validation_step)
+        with pytest.raises(KeyboardInterrupt):
+            reverse(tmp_path / "parts")
+    assert content(tmp_path / "parts")["global_step"] == 5, "the epoch's last step is repeated, for its validation"
+    assert_same(content(whole), content(reverse(tmp_path / "parts")))
+
+
+# ---- what is in the folder ----
+
+
+def states(out: Path) -> list[Path]:
+    return sorted((out / "checkpoints").glob("step-*.ckpt"))
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """A run that was stopped in its second epoch."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, 3)
+        with pytest.raises(SystemExit):
+            reverse(tmp_path / "run")
+    assert [path.name for path in states(tmp_path / "run")] == ["step-000000006.ckpt", "step-000000009.ckpt"]
+    return tmp_path / "run"
+
+
+def damage(path: Path, how: str) -> None:
+    whole = path.read_bytes()
+    contents = {"empty": b"", "half": whole[: len(whole) // 2], "foreign": b"a picture", "flipped": whole}
+    path.write_bytes(contents.get(how, b""))
+    if how == "pickle":
+        torch.save({"seq2seq": os.system}, path)
+    if how == "other":
+        torch.save({"state_dict": {}}, path)
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "foreign", "pickle", "other"])
+def test_a_state_that_cannot_be_read_is_named_and_the_one_before_is_used(how, unfinished, capfd):
+    damage(states(unfinished)[1], how)
+    reverse(unfinished)
+    error = capfd.readouterr().err
+    assert "step-000000009.ckpt is " in error
+    assert "going on from step 6" in error
+    assert_same(content(reverse(unfinished.parent / "whole")), content(unfinished))
+
+
+def test_without_a_state_that_can_be_read_nothing_is_lost_or_begun(unfinished):
+    for path in states(unfinished):
+        damage(path, "half")
+    sizes = [path.stat().st_size for path in states(unfinished)]
+    with pytest.raises(TrainingError, match=r"no state of this training can be used: .*step-000000006.*--restart"):
+        reverse(unfinished)
+    assert [path.stat().st_size for path in states(unfinished)] == sizes
+
+
+def test_other_settings_are_refused_with_what_differs(unfinished):
+    message = (
+        r"holds an unfinished training with other settings \(model.hidden_dropout: 0.2, now 0.1; "
+        r"training.learning_rate: 0.02, now 0.01\); give it those, --restart to start over, or another --out"
+    )
+    with pytest.raises(TrainingError, match=message):
+        reverse(unfinished, learning_rate=0.01, model={"hidden_dropout": 0.1})
+    with pytest.raises(TrainingError, match=r"run.smoke: False, now True"):
+        reverse(unfinished, smoke=True)
+    reverse(unfinished, save_every_steps=1, save_every_minutes=None)  # These change nothing.
+
+
+def test_other_data_is_refused(unfinished, monkeypatch):
+    monkeypatch.setattr("tiny.PAIRS", [("ab", "ba"), ("ba", "ab")] * 3)
+    with pytest.raises(TrainingError, match=r"data.training text: \w+, now \w+; data.validation text"):
+        reverse(unfinished)
+
+
+def test_restart_starts_over(unfinished):
+    reverse(unfinished, restart=True, seed=7, max_epochs=1)
+    whole = reverse(unfinished.parent / "whole", seed=7, max_epochs=1)
+    assert_same(content(whole), content(unfinished))
+    assert rows(whole) == rows(unfinished)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):
+    out = reverse(tmp_path / "run", max_epochs=1)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    capfd.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(TranslationModule, "__init__", lambda *_: pytest.fail("a model was made"))
+        assert reverse(out, max_epochs=1) == out
+    assert "is finished; --restart trains anew" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+    with pytest.raises(TrainingError, match=r"holds a finished training .*max_epochs: 1, now 2"):
+        reverse(out, max_epochs=2)
+
+
+@pytest.mark.parametrize(("option", "value"), [("save_every_steps", 2), ("save_every_minutes", 1e-9)])
+def test_saves_come_as_often_as_asked_for(option, value, tmp_path, monkeypatch):
+    saved = []
+    save = KeepState.save
+    monkeypatch.setattr(
+        KeepState, "save", lambda self, trainer: (saved.append(trainer.global_step), save(self, trainer))
+    )
+    reverse(tmp_path / "run", **{"max_epochs": 2, "save_every_minutes": None, option: value})
+    everywhere = list(range(13))
+    assert saved == (everywhere if option == "save_every_minutes" else [0, 2, 4, 5, 6, 8, 10, 11, 12])
