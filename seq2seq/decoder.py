@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.attention import Attention, Memory, build_attention
-from seq2seq.config import PAD_ID, ModelConfig
+from seq2seq.config import ModelConfig
 from seq2seq.encoder import Encoded, ScaledEmbedding
 from seq2seq.recurrence import Recurrence, StackState, drop_features
 
@@ -80,7 +80,9 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
         self.config = config
-        self.embedding = ScaledEmbedding(config.target_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.embedding = ScaledEmbedding(
+            config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
+        )
         self.attentions = nn.ModuleList(
             build_attention(config.attention, hidden, config.annotation_size, config.attention_heads)
             for _ in range((1 if context else 0) + config.output_attention)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seq2seq.config import PAD_ID, ModelConfig
 from seq2seq.recurrence import Recurrence, StackState, drop_features
@@ -27,10 +28,26 @@ class Encoded(NamedTuple):
 
 class ScaledEmbedding(nn.Embedding):
     """Embeddings times the square root of their size: as inputs they then have the variance that gates want, as rows
-    of a tied output layer that of a linear map (Vaswani et al. 2017, arXiv:1706.03762, section 3.4)."""
+    of a tied output layer that of a linear map (Vaswani et al. 2017, arXiv:1706.03762, section 3.4).
+
+    Args:
+        words, size: how many, and the features of each.
+        word_dropout: probability of zeroing a whole embedding in training; the others are scaled up in return.
+
+    Reference:
+        Word dropout: Gal & Ghahramani (2016), arXiv:1512.05287; each place on its own and not each word type, as in
+        Sennrich, Haddow & Birch (2016), arXiv:1606.02891, and Sennrich & Zhang (2019), arXiv:1905.11901.
+    """
+
+    def __init__(self, words: int, size: int, word_dropout: float = 0.0) -> None:
+        super().__init__(words, size, padding_idx=PAD_ID)
+        self.word_dropout = word_dropout
 
     def forward(self, tokens: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows embedding"]:
-        return super().forward(tokens) * math.sqrt(self.embedding_dim)
+        embedded = super().forward(tokens) * math.sqrt(self.embedding_dim)
+        if not self.training or self.word_dropout == 0.0:
+            return embedded
+        return embedded * F.dropout(embedded.new_ones(*tokens.shape, 1), self.word_dropout)
 
 
 class Encoder(nn.Module):
@@ -38,7 +55,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embedding = ScaledEmbedding(config.source_vocabulary_size, config.embedding_size, padding_idx=PAD_ID)
+        self.embedding = ScaledEmbedding(
+            config.source_vocabulary_size, config.embedding_size, config.source_word_dropout
+        )
         self.recurrence = Recurrence(
             config.embedding_size,
             config.encoder_hidden_size,

@@ -40,6 +40,9 @@ class ModelConfig(RecurrenceConfig):
     bottleneck_size: Size | None = None
     """Features between the decoder and the softmax; `None`: `embedding_size` if tied, otherwise no bottleneck."""
     reverse_source: bool = False
+    source_word_dropout: Probability = 0.0
+    target_word_dropout: Probability = 0.0
+    """Zero whole embeddings of words that the encoder or the decoder reads, each place on its own."""
     embedding_dropout: Probability = 0.0
     hidden_dropout: Probability = 0.0
     """Between the layers of encoder and decoder, and on the encoder's annotations."""

@@ -40,6 +40,14 @@ class TrainingConfig(Config):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
+    teacher_forcing: Literal["always", "linear", "exponential", "inverse_sigmoid"] = "always"
+    """What the decoder reads in training: always the true tokens, or ever more of its own, as this decay says."""
+    teacher_forcing_half: Size = 10_000
+    """The step at which half of the tokens are still true ones."""
+    teacher_forcing_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of true tokens never falls below this."""
+    sampled_inputs: Literal["parallel", "loop"] = "parallel"
+    """How the model's own tokens are drawn: in two passes over the whole target, or step by step, which is slow."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     clip_value: Annotated[float, Field(gt=0)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None

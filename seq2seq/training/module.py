@@ -21,6 +21,7 @@ from seq2seq.search import search
 from seq2seq.training.guard import StepGuard, not_finite
 from seq2seq.training.loss import Losses, linear_cross_entropy
 from seq2seq.training.processes import gather, say
+from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
 from seq2seq.training.start import freeze
 from seq2seq.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ class TranslationModule(LightningModule):
         super().__init__()
         self.model = Seq2Seq(model)
         freeze(self.model, training.freeze)
+        check_sampling(model, training)
         self.training_config = training
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
@@ -86,12 +88,21 @@ class TranslationModule(LightningModule):
 
     def losses(self, batch: Batch, smoothing: float) -> tuple[Losses, int]:
         """Summed losses of a batch, and how many target tokens it holds."""
-        features = self.model.features(batch.source, batch.source_lengths, batch.target)
+        features = self.features(batch)
         is_token = batch.target != PAD_ID
         output = self.model.output
         squeezed = self.model.squeeze(features[is_token])
         losses = linear_cross_entropy(squeezed, output.weight, output.bias, batch.target[is_token], smoothing)
         return losses, len(squeezed)
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the output layer reads after the true tokens, or in training after tokens as the schedule has them."""
+        config = self.training_config
+        ratio = teacher_forcing_ratio(config, self.global_step) if self.training else 1.0
+        if ratio == 1.0:
+            return self.model.features(batch.source, batch.source_lengths, batch.target)
+        sampled = parallel_features if config.sampled_inputs == "parallel" else stepwise_features
+        return sampled(self.model, batch, ratio)
 
     def on_train_epoch_start(self) -> None:
         self.epoch_tokens = 0
