@@ -21,6 +21,7 @@ _HOMES = {
     "Seq2Seq": "model",
     "TranslationModule": "training",
     "train": "training",
+    "Request": "translator",
     "Translation": "translator",
     "Translator": "translator",
 }

@@ -109,7 +109,7 @@ class Seq2Seq(nn.Module):
     ) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         """One token for every row: log-probabilities (nats) of the next one, and the next state."""
         features, state = self.decoder.step(tokens, state)
-        return self.classify(features).log_softmax(dim=-1), state
+        return self.log_probs(features), state
 
     def forward(
         self,
@@ -130,6 +130,11 @@ class Seq2Seq(nn.Module):
         state = self.start(self.encode(source, source_lengths))
         features: Tensor = self.decoder(shift_right(target), state).features
         return features
+
+    def log_probs(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:
+        """Log-probabilities (nats) in at least float32: bfloat16 would round them to two or three digits."""
+        logits = self.classify(features)
+        return logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def classify(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:
         """Bottleneck, dropout and output layer: logits."""

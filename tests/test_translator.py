@@ -10,36 +10,16 @@ from random import Random
 import pytest
 import torch
 from configurations import SMALL, configurations, name
+from translators import SEARCH, TEXTS, VOCABULARY, agree, build
 
 from seq2seq import package
 from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
-from seq2seq.model import Seq2Seq
 from seq2seq.translator import Translator, report
-from seq2seq.translator import translator as translator_module
-from seq2seq.vocabulary import Vocabulary
+from seq2seq.translator import batches as batches_module
+from seq2seq.translator.batches import Budget
 
-VOCABULARY = Vocabulary.train(["the quick brown fox jumps over a lazy dog"], 40, kind="char")
 PIECES = VOCABULARY.tokens(range(len(VOCABULARY)))
-TEXTS = [
-    "a fox",
-    "",
-    "the quick brown fox jumps over a lazy dog",
-    " \t ",
-    "dog",
-    "a",
-    "fox jumps over",
-    "lazy lazy lazy",
-]
-SEARCH = SearchConfig(beam_size=3, n_best=2, max_length=6)
-
-
-def build(config: ModelConfig = SMALL) -> Translator:
-    torch.manual_seed(5)
-    sizes = {"source_vocabulary_size": len(VOCABULARY), "target_vocabulary_size": len(VOCABULARY)}
-    model = Seq2Seq(config.model_copy(update=sizes))
-    metadata = package.Metadata(library="", languages=("", ""), joint=True, model=model.config, training={}, files={})
-    return Translator(package.Package(model, VOCABULARY, VOCABULARY, metadata))
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +27,12 @@ def translator() -> Translator:
     return build()
 
 
-def agree(found: list, truth: list) -> None:
-    for ours, theirs in zip(found, truth, strict=True):
-        assert [one.text for one in ours] == [one.text for one in theirs]
-        for one, other in zip(ours, theirs, strict=True):
-            assert one.tokens == other.tokens
-            assert one.score == pytest.approx(other.score, abs=1e-5)
-            assert one.token_scores == pytest.approx(other.token_scores, abs=1e-5)
-
-
 @pytest.mark.parametrize("config", configurations(), ids=name)
 def test_a_text_is_translated_as_if_it_were_alone(config: ModelConfig, monkeypatch) -> None:
     translator = build(config)
     together = translator.generate(TEXTS, SEARCH)
     agree(together, [translator.generate([text], SEARCH)[0] for text in TEXTS])
-    monkeypatch.setattr(translator_module, "BATCH_TOKENS", 20)
+    monkeypatch.setattr(batches_module, "BATCH_TOKENS", 20)
     agree(translator.generate(TEXTS[::-1], SEARCH), together[::-1])
 
 
@@ -84,7 +55,7 @@ def test_translate_gives_what_it_is_given(translator: Translator) -> None:
 
 
 def test_blank_texts_do_not_reach_the_model(translator: Translator, monkeypatch) -> None:
-    monkeypatch.setattr(translator.model, "encode", lambda *_: pytest.fail("the model was asked"))
+    monkeypatch.setattr(translator.ensemble.models[0], "encode", lambda *_: pytest.fail("the model was asked"))
     blank = ["", " ", "\t", "\u3000", "\x0b", "\u2028"]
     assert translator.translate(blank) == [""] * len(blank)
     assert [len(found) for found in translator.generate(blank, SEARCH)] == [1] * len(blank)
@@ -111,26 +82,32 @@ def test_length_limits_are_multiples_of_the_source_without_its_end(translator: T
 def test_score_is_the_product_of_the_steps(translator: Translator) -> None:
     for source, target in [("a fox", "dog"), ("", "lazy"), ("the quick brown fox", "")]:
         ids = [[*VOCABULARY.encode([text])[0], EOS_ID] for text in (source, target)]
-        model, total = translator.model, 0.0
+        (model,), steps = translator.ensemble.models, []
         with torch.no_grad():
             state = model.start(model.encode(torch.tensor(ids[:1]), torch.tensor([len(ids[0])])))
             for previous, token in zip([BOS_ID, *ids[1]], ids[1], strict=False):
                 log_probs, state = model.step(torch.tensor([previous]), state)
-                total += float(log_probs[0, token])
-        assert translator.score([source], [target]) == pytest.approx([total], abs=1e-4)
+                steps.append(float(log_probs[0, token]))
+        total = sum(steps)
+        (found,) = translator.score([source], [target])
+        assert found.score == pytest.approx(total, abs=1e-4)
+        assert found.token_scores == pytest.approx(steps, abs=1e-4)
+        assert found.tokens == [PIECES[i] for i in ids[1][:-1]]
+        assert found.perplexity == pytest.approx(math.exp(-total / len(ids[1])), abs=1e-4)
 
 
 def test_score_takes_blanks_and_keeps_order(translator: Translator) -> None:
     sources, targets = ["a fox", "", "dog", "a"], ["", "fox", "the quick fox", "dog"]
-    together = translator.score(sources, targets)
-    assert together == pytest.approx([translator.score([s], [t])[0] for s, t in zip(sources, targets, strict=True)])
+    together = [one.score for one in translator.score(sources, targets)]
+    alone = [translator.score([source], [target])[0].score for source, target in zip(sources, targets, strict=True)]
+    assert together == pytest.approx(alone)
     assert all(math.isfinite(log_prob) and log_prob < 0 for log_prob in together)
     assert translator.score([], []) == []
     with pytest.raises(CorpusError, match="as many targets as sources, got 1 and 2"):
         translator.score(["a", "b"], ["a"])
 
 
-@pytest.mark.parametrize("attention", ["none", "general", "multi_head"])
+@pytest.mark.parametrize("attention", ["general", "multi_head"])
 def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
     translator = build(SMALL.model_copy(update={"attention": attention}))
     texts = ["a fox", "", "the lazy dog"]
@@ -138,7 +115,7 @@ def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
     agree(found, translator.generate(texts, SEARCH))
     for text, translations in zip(texts, found, strict=True):
         for one in translations:
-            if attention == "none" or not text:
+            if not text:
                 assert one.attention is None
                 continue
             weights = torch.tensor(one.attention)
@@ -147,10 +124,39 @@ def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
             source = [*VOCABULARY.encode([text])[0], EOS_ID]
             target = [*map(PIECES.index, one.tokens), EOS_ID]
             with torch.no_grad():
-                alone = translator.model.attend(
+                alone = translator.ensemble.models[0].attend(
                     torch.tensor([source]), torch.tensor([len(source)]), torch.tensor([target])
                 )
             assert torch.allclose(weights, alone[0], atol=1e-5)
+
+
+def test_samples_are_those_of_the_text_in_any_company(translator: Translator) -> None:
+    search = SearchConfig(samples=3, max_length=6, seed=2)
+    together = translator.generate(TEXTS, search)
+    assert [len(found) for found in together] == [3 if text.strip() else 1 for text in TEXTS]
+    agree(together[::-1], translator.generate(TEXTS[::-1], search))
+    agree(together, [translator.generate([text], search)[0] for text in TEXTS])
+    other = translator.generate(TEXTS, search.model_copy(update={"seed": 3}))
+    assert [one.text for found in together for one in found] != [one.text for found in other for one in found]
+
+
+def test_bfloat16_is_in_everything_but_the_probabilities(folder: Path) -> None:
+    exact, rounded = Translator.load(folder), Translator.load(folder, precision="bfloat16")
+    (model,) = rounded.ensemble.models
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    encoded = model.encode(torch.tensor([[5, 6, EOS_ID]]), torch.tensor([3]))
+    state = model.start(encoded)
+    log_probs, after = model.step(torch.tensor([BOS_ID]), state)
+    parts = [encoded.annotations, *(part for layer in (*encoded.state, *after.recurrent) for part in layer)]
+    assert {part.dtype for part in parts} == {torch.bfloat16}
+    assert log_probs.dtype == torch.float32
+    sources, targets = ["a fox", "the lazy dog"], ["dog", "a quick fox"]
+    for one, other in zip(rounded.score(sources, targets), exact.score(sources, targets), strict=True):
+        assert one.score == pytest.approx(other.score, rel=0.02)
+        assert one.score != other.score
+    assert len(rounded.translate(TEXTS, SEARCH)) == len(TEXTS)
+    with pytest.raises(ConfigError, match="precision must be one of float32, bfloat16, got 'float8'"):
+        Translator.load(folder, precision="float8")
 
 
 def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
@@ -167,14 +173,33 @@ def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
     agree([first, *stream], translator.generate(TEXTS, SEARCH))
 
 
-def test_batches_keep_their_budgets() -> None:
+@pytest.mark.parametrize("width", [1, 5, 400])
+def test_batches_keep_their_budgets(width: int) -> None:
     lengths = [Random(7).randint(1, 900) for _ in range(500)] + [9000]
-    found = list(translator_module.batches(range(501), lengths))
+    budget = Budget.of([SMALL], width, torch.device("cpu"))
+    found = list(batches_module.batches(range(501), lengths, budget))
     assert sorted(number for batch in found for number in batch) == list(range(501))
     for batch in found:
         longest = max(lengths[number] for number in batch)
-        assert len(batch) == 1 or longest * len(batch) <= translator_module.BATCH_TOKENS
-        assert len(batch) <= translator_module.BATCH_SENTENCES
+        assert len(batch) == 1 or longest * len(batch) <= batches_module.BATCH_TOKENS
+        assert len(batch) == 1 or len(batch) * width <= batches_module.ROWS
+
+
+def test_batches_shrink_with_memory_beam_and_vocabulary(monkeypatch) -> None:
+    def sentences(memory: int, width: int = 2, vocabulary: int = 8000) -> int:
+        monkeypatch.setattr(batches_module, "available_memory", lambda _: memory)
+        config = SMALL.model_copy(update={"target_vocabulary_size": vocabulary})
+        budget = Budget.of([config], width, torch.device("cpu"))
+        return len(next(batches_module.batches(range(1000), [9] * 1000, budget)))
+
+    assert sentences(4 << 30) == batches_module.ROWS // 2
+    assert sentences(64 << 20) > sentences(32 << 20) > sentences(32 << 20, width=4) > 1
+    assert sentences(32 << 20) > sentences(32 << 20, vocabulary=32000)
+    assert sentences(0) == 1
+
+
+def test_free_memory_is_found() -> None:
+    assert 1 << 20 < batches_module.available_memory(torch.device("cpu")) < 1 << 50
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -186,7 +211,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    package.save(folder, translator.model, VOCABULARY, VOCABULARY, languages=("fox", "dog"))
+    package.save(folder, translator.package.model, VOCABULARY, VOCABULARY, languages=("fox", "dog"))
     return folder
 
 

@@ -2,55 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import overload
+from typing import Literal, TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
 
 from seq2seq import package
-from seq2seq.config import EOS_ID, PAD_ID, SearchConfig
+from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.package import Package
 from seq2seq.search import Hypothesis, search
+from seq2seq.translator.batches import ROWS, Budget, batches
+from seq2seq.translator.consensus import by_consensus
+from seq2seq.translator.demands import Demands, GuidedState, guide
+from seq2seq.translator.display import Wanted, display
+from seq2seq.translator.ensemble import Average, Ensemble
+from seq2seq.translator.texts import Request, Scored, Translation
 
-BATCH_TOKENS = 4000
-"""Source tokens of a batch, padding included; one longer sentence is a batch of its own."""
-
-BATCH_SENTENCES = 64
-"""Sentences of a batch, however short: every hypothesis of every one needs a row as wide as the vocabulary."""
-
-BLOCK = 16 * BATCH_SENTENCES
+BLOCK = 4 * ROWS
 """Lines of a stream that are sorted by length together."""
 
-Batch = list[int]
-"""The numbers of the texts that are translated together."""
+Precision = Literal["float32", "bfloat16"]
+
+StrPath = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """One translation of one text.
+class Options(TypedDict, total=False):
+    """What to tell about translations, and how to choose among them; all are off by default.
 
     Attributes:
-        text: one line, never with special tokens.
-        tokens: the pieces it was made of, for display.
-        score: log-probability (nats) divided by the length penalty; higher is better.
-        token_scores: log-probability of every token, and last of the end.
-        attention: where each token, and last the end, looked: weights over the source tokens, and last its end.
+        attention: compute `Translation.attention`, what each token looked at.
+        alignments: compute `Translation.alignment`, which word was made of which.
+        replace_unk: write, in place of each `<unk>`, the source word that it looked at most.
+        utility: choose among what the search finds by minimum Bayes risk: `chrf` or `bleu`.
     """
 
-    text: str
-    tokens: list[str]
-    score: float
-    token_scores: list[float]
-    attention: list[list[float]] | None = None
+    attention: bool
+    alignments: bool
+    replace_unk: bool
+    utility: str | None
 
 
 class Translator:
-    """A model with its vocabularies.
+    """A model, or an ensemble of several, with its vocabularies.
 
     Example:
         >>> translator = Translator.load("runs/dates")
@@ -58,24 +56,36 @@ class Translator:
         '2026-11-21'
 
     Attributes:
-        package: what the model folder held.
+        package: what the first model folder held.
     """
 
-    def __init__(self, package: Package) -> None:
-        self.package = package
-        self.model = package.model.eval()
+    def __init__(self, *packages: Package, average: Average = "probabilities") -> None:
+        self.ensemble = Ensemble(packages, average)
+        self.package = packages[0]
+        self.vocabulary = self.package.target_vocabulary
+        self.demands = Demands(self.vocabulary)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Translator:
-        """Read a model folder.
+    def load(
+        cls,
+        folder: StrPath | Sequence[StrPath],
+        device: str = "cpu",
+        *,
+        precision: Precision = "float32",
+        average: Average = "probabilities",
+    ) -> Translator:
+        """Read a model folder, or several that translate together.
 
         Args:
-            folder: written by a training.
+            folder: written by a training. Several must have the same target vocabulary; their source vocabularies and
+                architectures may differ.
             device: as torch names it, or `auto`: a GPU where there is one.
+            precision: what weights and states are held and computed in; bfloat16 is faster where the hardware has it.
+            average: what an ensemble takes the mean of, `probabilities` or `log_probabilities`.
 
         Raises:
-            PackageError: if it is no model folder, or not a whole one.
-            ConfigError: if there is no such device.
+            PackageError: if one is no model folder, or not a whole one.
+            ConfigError: if there is no such device or precision, or the models do not go together.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -83,60 +93,99 @@ class Translator:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError):
             raise ConfigError(f"device must be one that this machine has, got {device!r}; use cpu") from None
-        return cls(package.load(folder, device))
+        if precision not in get_args(Precision):
+            raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+        folders = [folder] if isinstance(folder, str | os.PathLike) else list(folder)
+        if not folders:
+            raise ConfigError("translating needs a model folder, got none; give one or more")
+        packages = [package.load(one, device) for one in folders]
+        for loaded in packages:
+            loaded.model.to(getattr(torch, precision))
+        return cls(*packages, average=average)
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too; it is meant here
-        self, texts: str, search: SearchConfig | None = None
+        self, texts: str | Request, search: SearchConfig | None = None, **options: Unpack[Options]
     ) -> str: ...
 
     @overload
-    def translate(self, texts: Iterable[str], search: SearchConfig | None = None) -> list[str]: ...
+    def translate(
+        self, texts: Iterable[str | Request], search: SearchConfig | None = None, **options: Unpack[Options]
+    ) -> list[str]: ...
 
-    def translate(self, texts: str | Iterable[str], search: SearchConfig | None = None) -> str | list[str]:
+    def translate(
+        self,
+        texts: str | Request | Iterable[str | Request],
+        search: SearchConfig | None = None,
+        **options: Unpack[Options],
+    ) -> str | list[str]:
         """The best translation of a text, or of each of many: same length, same order, "" stays "".
 
         Args:
-            texts: any strings; each is translated alone, whatever the others are.
+            texts: any strings; each is translated alone, whatever the others are. A `Request` says what the
+                translation must have.
             search: `None`: the defaults of `SearchConfig`.
+            options: see `Options`.
         """
-        if isinstance(texts, str):
-            return self.generate([texts], search)[0][0].text
-        return [best.text for best, *_ in self.generate(texts, search)]
+        if isinstance(texts, str | Request):
+            return self.generate([texts], search, **options)[0][0].text
+        return [best.text for best, *_ in self.generate(texts, search, **options)]
 
     def generate(
-        self, texts: Iterable[str], search: SearchConfig | None = None, *, attention: bool = False
+        self,
+        texts: Iterable[str | Request],
+        search: SearchConfig | None = None,
+        *,
+        attention: bool = False,
+        alignments: bool = False,
+        replace_unk: bool = False,
+        utility: str | None = None,
     ) -> list[list[Translation]]:
-        """The `n_best` translations of each text, best first; a blank text has one, which is "".
+        """The `n_best` or `samples` translations of each text, best first; a blank text has one, which is "".
 
         Args:
-            texts: any strings.
+            texts: any strings, or requests.
             search: `None`: the defaults of `SearchConfig`.
-            attention: whether to compute what each token looked at.
+            attention, alignments, replace_unk, utility: see `Options`.
+
+        Raises:
+            ConfigError: if options cannot be combined, or a request cannot be met.
         """
-        texts = list(texts)
-        sources = self.package.source_vocabulary.encode(texts)
-        asked = [number for number, text in enumerate(texts) if text.strip() and sources[number]]
+        search = search or SearchConfig()
+        wanted = Wanted(attention, alignments, replace_unk, utility)
+        wanted.check(self.ensemble, search)
+        requests = [text if isinstance(text, Request) else Request(text) for text in texts]
+        sources = self.ensemble.encode([request.text for request in requests])
+        asked = [number for number, request in enumerate(requests) if request.text.strip() and all(sources[number])]
         # A blank text has one translation, and no model is asked.
-        results = [[Translation(text="", tokens=[], score=0.0, token_scores=[])] for _ in texts]
-        lengths = [len(source) + 1 for source in sources]
+        results = [[Translation(text="", tokens=[], score=0.0, token_scores=[])] for _ in requests]
+        lengths = [max(map(len, source)) + 1 for source in sources]
         with torch.inference_mode():
-            for batch in batches(asked, lengths):
-                found = self._translate([sources[number] for number in batch], search or SearchConfig(), attention)
+            for batch in batches(asked, lengths, self._budget(search.samples or search.beam_size)):
+                group = [requests[number] for number in batch], [sources[number] for number in batch]
+                found = self._translate(*group, search, wanted)
                 for number, translations in zip(batch, found, strict=True):
                     results[number] = translations
+        if utility is not None:
+            sampled = search.samples > 0
+            return [by_consensus(candidates, utility, sampled=sampled) for candidates in results]
         return results
 
     def translate_stream(
-        self, lines: Iterable[str], search: SearchConfig | None = None, *, block: int = BLOCK
+        self,
+        lines: Iterable[str | Request],
+        search: SearchConfig | None = None,
+        *,
+        block: int = BLOCK,
+        **options: Unpack[Options],
     ) -> Iterator[list[Translation]]:
         """What `generate` gives, of any number of lines, without holding more than a block of them."""
         rest = iter(lines)
         while part := list(islice(rest, block)):
-            yield from self.generate(part, search)
+            yield from self.generate(part, search, **options)
 
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[float]:
-        """The log-probability (nats, summed over the tokens and the end) of each given translation.
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+        """How probable each given translation is, token by token and as a whole.
 
         Raises:
             CorpusError: if there are not as many targets as sources.
@@ -145,78 +194,64 @@ class Translator:
             raise CorpusError(
                 f"there must be as many targets as sources, got {len(targets)} and {len(sources)}; align them"
             )
-        source_ids = self.package.source_vocabulary.encode(list(sources))
-        target_ids = self.package.target_vocabulary.encode(list(targets))
-        lengths = [max(len(source), len(target)) + 1 for source, target in zip(source_ids, target_ids, strict=True)]
-        results = [0.0] * len(sources)
+        source_ids = self.ensemble.encode(list(sources))
+        target_ids = self.vocabulary.encode(list(targets))
+        lengths = [
+            max(len(target), *map(len, source)) + 1 for source, target in zip(source_ids, target_ids, strict=True)
+        ]
+        results: list[list[float]] = [[] for _ in sources]
         with torch.inference_mode():
-            for batch in batches(range(len(sources)), lengths):
-                found = self._score([source_ids[number] for number in batch], [target_ids[number] for number in batch])
-                for number, log_prob in zip(batch, found, strict=True):
-                    results[number] = log_prob
-        return results
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return next(self.model.parameters()).device
-
-    def _translate(self, sources: list[list[int]], config: SearchConfig, attention: bool) -> list[list[Translation]]:
-        source, lengths = self._pad(sources)
-        state = self.model.start(self.model.encode(source, lengths))
-        found = search(self.model.step, state, lengths - 1, config)
-        weights = iter(self._attend(source, lengths, found) if attention else ())
-        vocabulary = self.package.target_vocabulary
-        texts = iter(vocabulary.decode([one.tokens for hypotheses in found for one in hypotheses]))
+            for batch in batches(range(len(sources)), lengths, self._budget(1)):
+                found = self.ensemble.log_probs([source_ids[n] for n in batch], [target_ids[n] for n in batch])
+                for number, log_probs in zip(batch, found, strict=True):
+                    results[number] = log_probs
         return [
-            [
-                Translation(
-                    next(texts), vocabulary.tokens(one.tokens), one.score, one.token_log_probs, next(weights, None)
+            Scored(self.vocabulary.tokens(ids), log_probs) for ids, log_probs in zip(target_ids, results, strict=True)
+        ]
+
+    def _budget(self, width: int) -> Budget:
+        return Budget.of([model.config for model in self.ensemble.models], width, self.ensemble.device)
+
+    def _translate(
+        self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig, wanted: Wanted
+    ) -> list[list[Translation]]:
+        found = self._search(requests, sources, config)
+        owners = [row for row, hypotheses in enumerate(found) for _ in hypotheses]
+        flat = [one for hypotheses in found for one in hypotheses]
+        attention: list[list[Tensor]] = [[] for _ in flat]
+        if wanted.attends:
+            attention = self.ensemble.attend([sources[owner] for owner in owners], [one.tokens for one in flat])
+        texts = self.vocabulary.decode([one.tokens for one in flat])
+        shown = (
+            display(one, text, requests[owner].text, weights, self.ensemble, wanted)
+            for one, text, owner, weights in zip(flat, texts, owners, attention, strict=True)
+        )
+        return [[next(shown) for _ in hypotheses] for hypotheses in found]
+
+    def _search(
+        self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of each request, which have what it demands."""
+        prefixes = [self.demands.prefix(request.prefix) for request in requests]
+        places = [prefix.start for prefix in prefixes]
+        found = search(
+            guide(self.ensemble.step),
+            GuidedState(self.ensemble.start(sources), places if any(places) else None),
+            torch.tensor([len(first) for first, *_ in sources], device=self.ensemble.device),
+            config,
+            prefixes=[prefix.tokens for prefix in prefixes],
+            # Of the text alone, so that it has the same samples in any company.
+            seeds=[seed_of(request.text) for request in requests] if config.samples else None,
+        )
+        for request, (best, *_) in zip(requests, found, strict=True):
+            if request.prefix and best.log_prob == -torch.inf:
+                raise ConfigError(
+                    f"a prefix must leave room for what the search wants, got {request.prefix!r} for {request.text!r}; "
+                    "raise max_length or shorten it"
                 )
-                for one in hypotheses
-            ]
-            for hypotheses in found
-        ]
-
-    def _attend(self, source: Tensor, lengths: Tensor, found: list[list[Hypothesis]]) -> Iterator[list[list[float]]]:
-        """The attention of each hypothesis: it is fed to the decoder again, as if it were the truth."""
-        owners = torch.tensor([row for row, hypotheses in enumerate(found) for _ in hypotheses], device=source.device)
-        target, target_lengths = self._pad([one.tokens for hypotheses in found for one in hypotheses])
-        weights = self.model.attend(source[owners], lengths[owners], target)
-        if weights is not None:
-            for row, steps, source_steps in zip(weights, target_lengths, lengths[owners], strict=True):
-                yield row[:steps, :source_steps].tolist()
-
-    def _score(self, sources: list[list[int]], targets: list[list[int]]) -> list[float]:
-        source, source_lengths = self._pad(sources)
-        target, _ = self._pad(targets)
-        log_probs = self.model(source, source_lengths, target).log_softmax(dim=-1)
-        chosen = log_probs.gather(2, target[:, :, None]).squeeze(2)
-        totals: list[float] = chosen.where(target != PAD_ID, 0.0).double().sum(dim=1).tolist()
-        return totals
-
-    def _pad(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Rows of ids with `<E>` at their ends, padded, [batch, steps], and their lengths with it, [batch]."""
-        lengths = [len(row) + 1 for row in rows]
-        padded = [
-            [*row, EOS_ID, *[PAD_ID] * (max(lengths) - length)] for row, length in zip(rows, lengths, strict=True)
-        ]
-        return torch.tensor(padded, device=self.device), torch.tensor(lengths, device=self.device)
+        return found
 
 
-def batches(numbers: Iterable[int], lengths: Sequence[int]) -> Iterator[Batch]:
-    """Texts of like length together, as many as the budgets allow.
-
-    Args:
-        numbers: of the texts.
-        lengths: of text 0, 1, ..., in tokens.
-    """
-    batch: Batch = []
-    for number in sorted(numbers, key=lambda number: lengths[number]):
-        # Sorted, so this one is the longest of the batch.
-        if batch and (len(batch) == BATCH_SENTENCES or lengths[number] * (len(batch) + 1) > BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
+def seed_of(text: str) -> int:
+    """A number of the text, below 2^63."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1

@@ -175,6 +175,10 @@ class Vocabulary:
         """The id of a token as `tokens` shows it; `None`: there is none."""
         return self._ids.get(token)
 
+    def split(self, text: str) -> list[str]:
+        """The words of a text in its canonical form: what spaces divide."""
+        return [word.translate(FROM_MODEL) for word in canonical(text).split(" ") if word]
+
     def words(self, text: str) -> list[range]:
         """The words of the text, numbered from 0, that each token of `encode([text])` is in; spaces divide them.
 

@@ -1,0 +1,113 @@
+"""A hypothesis as a user sees it: text, and what is wanted about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seq2seq.config import UNK_ID, SearchConfig
+from seq2seq.errors import ConfigError
+from seq2seq.search import Hypothesis
+from seq2seq.translator.alignment import align, most_attended_word, over_source_words
+from seq2seq.translator.ensemble import Ensemble
+from seq2seq.translator.texts import Translation
+from seq2seq.vocabulary import Vocabulary
+
+UTILITY_NAMES = ("chrf", "bleu")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to tell about translations, and how to choose among them; see `Options`."""
+
+    attention: bool = False
+    alignments: bool = False
+    replace_unk: bool = False
+    utility: str | None = None
+
+    @property
+    def attends(self) -> bool:
+        """Whether attention must be computed."""
+        return self.attention or self.alignments or self.replace_unk
+
+    def check(self, ensemble: Ensemble, search: SearchConfig) -> None:
+        """Refuse what cannot be combined.
+
+        Raises:
+            ConfigError: with the reason.
+        """
+        for name in ("attention", "alignments", "replace_unk"):
+            if getattr(self, name) and not ensemble.attending:
+                raise ConfigError(f"{name} needs a model with attention, got attention='none'; leave it out")
+        sources = {package.source_vocabulary.fingerprint for package in ensemble.attending}
+        if self.attention and len(sources) > 1:
+            raise ConfigError(
+                "attention is over the tokens of one source vocabulary, "
+                f"got an ensemble with {len(sources)}; ask for alignments"
+            )
+        if self.replace_unk and not ensemble.target_vocabulary.holds_whole_words:
+            raise ConfigError(
+                "replace_unk needs a target vocabulary of whole words, got one of smaller tokens; leave it out"
+            )
+        if self.replace_unk and search.forbid_unk:
+            raise ConfigError("replace_unk has nothing to replace, got forbid_unk too; leave one of them out")
+        if self.utility is not None and self.utility not in UTILITY_NAMES:
+            raise ConfigError(f"utility must be one of {', '.join(UTILITY_NAMES)}, got {self.utility!r}")
+        if self.utility is not None and max(search.samples, search.n_best) < 2:
+            raise ConfigError(
+                "minimum Bayes risk chooses among several translations, got n_best=1; give samples (100, say) or n_best"
+            )
+
+
+def display(
+    found: Hypothesis, text: str, source: str, attention: Sequence[Tensor], ensemble: Ensemble, wanted: Wanted
+) -> Translation:
+    """A hypothesis with all that is wanted about it.
+
+    Args:
+        found: the hypothesis.
+        text: its text.
+        source: what it translates.
+        attention: of each model that has one, `[target tokens, source tokens]`, both with `<E>`; empty if not wanted.
+        ensemble: the models.
+        wanted: what to tell.
+    """
+    alignment = weights = None
+    vocabulary = ensemble.target_vocabulary
+    if attention and (wanted.alignments or wanted.replace_unk):
+        spans = [package.source_vocabulary.words(source) for package in ensemble.attending]
+        words = sum(over_source_words(one, of) for one, of in zip(attention, spans, strict=True)) / len(spans)
+        assert isinstance(words, Tensor)
+        if wanted.alignments:
+            alignment = align(words, vocabulary.decoded_words(found.tokens))
+        if wanted.replace_unk and UNK_ID in found.tokens:
+            text = copy_unknown(found.tokens, vocabulary, vocabulary.split(source), spans[0], words)
+    if attention and wanted.attention:
+        weights = torch.stack(list(attention)).mean(dim=0).tolist()
+    tokens = vocabulary.tokens(found.tokens)
+    return Translation(text, tokens, found.score, found.token_log_probs, attention=weights, alignment=alignment)
+
+
+def copy_unknown(
+    tokens: Sequence[int], vocabulary: Vocabulary, given: Sequence[str], spans: Sequence[range], attention: Tensor
+) -> str:
+    """The text of tokens that are whole words, each `<unk>` replaced by the source word that it looked at most.
+
+    Args:
+        tokens: of the translation.
+        vocabulary: theirs.
+        given: the words of the source.
+        spans: the source words that each source token is in.
+        attention: of each token to the source's words, and last its end.
+    """
+    words = vocabulary.decode([[token] for token in tokens])
+    for number, token in enumerate(tokens):
+        most = most_attended_word(attention[number])
+        if token == UNK_ID and most is not None:
+            # Neighbours that are unknown are one token, in the source as in the translation.
+            span = next(span for span in spans if most in span)
+            words[number] = " ".join(given[span.start : span.stop])
+    return " ".join(words)

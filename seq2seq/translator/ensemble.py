@@ -1,0 +1,143 @@
+"""One or more models that agree on the next token: what a translator computes with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from seq2seq.config import EOS_ID, PAD_ID
+from seq2seq.decoder import DecoderState
+from seq2seq.errors import ConfigError
+from seq2seq.package import Package
+
+Average = Literal["probabilities", "log_probabilities"]
+"""What an ensemble takes the mean of; that of log-probabilities is normalised, and so wants all models to agree."""
+
+SCORED_AT_ONCE = 4_000_000
+"""Log-probabilities held at once while given translations are scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleState:
+    """The state of each model, with the same rows."""
+
+    states: tuple[DecoderState, ...]
+
+    def select(self, rows: Int[Tensor, "selected"]) -> EnsembleState:
+        return EnsembleState(tuple(state.select(rows) for state in self.states))
+
+
+class Ensemble:
+    """Models of one target vocabulary. Their source vocabularies and architectures may differ.
+
+    Args:
+        packages: one or more.
+        average: how the distributions of several models become one.
+
+    Raises:
+        ConfigError: if the target vocabularies are not the same.
+    """
+
+    def __init__(self, packages: Sequence[Package], average: Average = "probabilities") -> None:
+        if average not in get_args(Average):
+            raise ConfigError(f"average must be one of {', '.join(get_args(Average))}, got {average!r}")
+        first, *others = packages
+        for number, other in enumerate(others, start=2):
+            mine, its = first.target_vocabulary, other.target_vocabulary
+            if mine.fingerprint != its.fingerprint:
+                raise ConfigError(
+                    "the models of an ensemble must have the same target vocabulary, got one of "
+                    f"{len(mine):,} tokens ({mine.fingerprint[:8]}) in model 1 and one of {len(its):,} "
+                    f"({its.fingerprint[:8]}) in model {number}; train them with one vocabulary"
+                )
+        self.packages = tuple(packages)
+        self.models = [package.model.eval() for package in packages]
+        self.average: Average = average
+        self.target_vocabulary = first.target_vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models compute."""
+        return next(self.models[0].parameters()).device
+
+    @property
+    def attending(self) -> list[Package]:
+        """The models that have an attention."""
+        return [package for package in self.packages if package.config.attention != "none"]
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[list[int], ...]]:
+        """The ids of each text for each model."""
+        rows = [package.source_vocabulary.encode(texts) for package in self.packages]
+        return list(zip(*rows, strict=True))
+
+    def start(self, sources: Sequence[tuple[list[int], ...]]) -> EnsembleState:
+        """The models' states before the first token, one row per source."""
+        states = []
+        for model, rows in zip(self.models, zip(*sources, strict=True), strict=True):
+            source, lengths = self.pad(rows)
+            states.append(model.start(model.encode(source, lengths)))
+        return EnsembleState(tuple(states))
+
+    def step(
+        self, tokens: Int[Tensor, "rows"], state: EnsembleState
+    ) -> tuple[Float[Tensor, "rows vocabulary"], EnsembleState]:
+        """One token for every row: log-probabilities (nats) of the next one, and the next state."""
+        found = [model.step(tokens, one) for model, one in zip(self.models, state.states, strict=True)]
+        log_probs = self.join([log_probs for log_probs, _ in found])
+        return log_probs, EnsembleState(tuple(following for _, following in found))
+
+    def join(self, log_probs: Sequence[Float[Tensor, "rows vocabulary"]]) -> Float[Tensor, "rows vocabulary"]:
+        """One distribution from each model's."""
+        if len(log_probs) == 1:
+            return log_probs[0]
+        if self.average == "probabilities":
+            return torch.stack(list(log_probs)).logsumexp(dim=0) - math.log(len(log_probs))
+        return torch.stack(list(log_probs)).mean(dim=0).log_softmax(dim=-1)
+
+    def attend(self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]]) -> list[list[Tensor]]:
+        """The attention of every model that has one, to each of its sources, from given targets.
+
+        Returns:
+            For each target a tensor per model, [target tokens, source tokens], both with their `<E>`.
+        """
+        target, target_lengths = self.pad(targets)
+        found: list[list[Tensor]] = [[] for _ in targets]
+        for model, rows in zip(self.models, zip(*sources, strict=True), strict=True):
+            source, lengths = self.pad(rows)
+            weights = model.attend(source, lengths, target)
+            if weights is not None:
+                sizes = zip(weights.float().cpu(), target_lengths.tolist(), lengths.tolist(), strict=True)
+                for kept, (row, steps, source_steps) in zip(found, sizes, strict=True):
+                    kept.append(row[:steps, :source_steps])
+        return found
+
+    def log_probs(self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]]) -> list[list[float]]:
+        """The log-probability of every token of given targets, and last of `<E>`."""
+        target, target_lengths = self.pad(targets)
+        is_token = target != PAD_ID
+        features = [
+            model.features(*self.pad(rows), target)[is_token]
+            for model, rows in zip(self.models, zip(*sources, strict=True), strict=True)
+        ]
+        # [tokens] of all targets, in order; the whole vocabulary is held for a part of them at a time.
+        size = max(1, SCORED_AT_ONCE // len(self.target_vocabulary))
+        chosen = []
+        for tokens, *parts in zip(target[is_token].split(size), *(part.split(size) for part in features), strict=True):
+            classified = zip(self.models, parts, strict=True)
+            log_probs = self.join([model.log_probs(part) for model, part in classified])
+            chosen.append(log_probs.gather(1, tokens[:, None]).squeeze(1))
+        return [part.tolist() for part in torch.cat(chosen).split(target_lengths.tolist())]
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "rows steps"], Int[Tensor, "rows"]]:
+        """Rows of ids with `<E>` at their ends, padded, and their lengths with it."""
+        lengths = [len(row) + 1 for row in rows]
+        padded = [
+            [*row, EOS_ID, *[PAD_ID] * (max(lengths) - length)] for row, length in zip(rows, lengths, strict=True)
+        ]
+        return torch.tensor(padded, device=self.device), torch.tensor(lengths, device=self.device)
