@@ -1,15 +1,15 @@
 """The command line, as a user's shell sees it: bytes in, bytes out, one line for a mistake."""
 
 import gzip
-import inspect
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,11 @@ from configurations import SMALL
 
 from seq2seq import package
 from seq2seq.cli import app, lines
+from seq2seq.cli.options import SearchOptions
 from seq2seq.config import SearchConfig
 from seq2seq.errors import CorpusError
 from seq2seq.model import Seq2Seq
-from seq2seq.translator import Translator
+from seq2seq.translator import Request, Translator
 from seq2seq.vocabulary import Vocabulary
 
 COMMAND = [sys.executable, "-m", "seq2seq"]
@@ -190,12 +191,122 @@ def test_bad_options_are_named(cli: Cli, model: Path) -> None:
     fails(cli("translate", model, "--beem-size", "3"), "--beem-size")
 
 
-def test_the_defaults_of_the_options_are_those_of_the_search() -> None:
-    defaults = SearchConfig()
-    for command in (app.translate, app.evaluate):
-        for name, parameter in inspect.signature(command).parameters.items():
-            if hasattr(defaults, name):
-                assert parameter.default == getattr(defaults, name)
+def test_every_field_of_the_search_is_an_option_with_its_default() -> None:
+    assert {field.name for field in fields(SearchOptions)} == set(SearchConfig.model_fields)
+    assert SearchOptions().config() == SearchConfig()
+    search = SearchOptions(max_length_ratio=0, samples=3, temperature=0.5, top_k=4)
+    assert search.config() == SearchConfig(max_length_ratio=None, samples=3, temperature=0.5, top_k=4)
+
+
+def test_options_reach_the_search(cli: Cli, model: Path) -> None:
+    text = b"a fox\n\ndog\n"
+    translator = Translator.load(model)
+    sources = ["a fox", "", "dog"]
+    samples = ["--samples", "3", "--seed", "7", "--temperature", "0.7", "--top-k", "9", "--max-length", "6"]
+    config = SearchConfig(samples=3, seed=7, temperature=0.7, top_k=9, max_length=6)
+    rows = [row.split("\t") for row in cli("translate", model, *samples, stdin=text).out.decode().splitlines()]
+    drawn = translator.generate(sources, config)
+    assert rows == [[str(n), f"{one.score:.4f}", one.text] for n, found in enumerate(drawn, 1) for one in found]
+    chosen = cli("translate", model, *samples, "--mbr", "bleu", stdin=text).out.decode().splitlines()
+    assert chosen == translator.translate(sources, config, utility="bleu")
+    without = SEARCH.model_copy(update={"forbidden_tokens": (translator.find_token("o"),)})
+    ran = cli("translate", model, *SHORT, "--forbid", "o", stdin=text)
+    assert ran.out.decode().splitlines() == translator.translate(sources, without)
+    assert "o" not in ran.out.decode()
+    rounded = Translator.load(model, precision="bfloat16").translate(sources, SEARCH)
+    ran = cli("translate", model, *SHORT, "--precision", "bfloat16", "--threads", "1", stdin=text)
+    assert ran.out.decode().splitlines() == rounded
+
+
+def test_several_models_are_an_ensemble(cli: Cli, model: Path, tmp_path: Path) -> None:
+    loaded = package.load(model)
+    torch.manual_seed(6)
+    package.save(tmp_path, Seq2Seq(loaded.config), loaded.source_vocabulary, loaded.target_vocabulary)
+    ran = cli("translate", model, tmp_path, *SHORT, "--mean", "log_probabilities", stdin=b"a fox\ndog\n")
+    together = Translator.load([model, tmp_path], mean="log_probabilities")
+    assert ran.out.decode().splitlines() == together.translate(["a fox", "dog"], SEARCH)
+    vocabulary = Vocabulary.train(["another text altogether"], 16, kind="char")
+    sizes = {"source_vocabulary_size": len(vocabulary), "target_vocabulary_size": len(vocabulary)}
+    other = tmp_path / "other"
+    package.save(other, Seq2Seq(SMALL.model_copy(update=sizes)), vocabulary, vocabulary)
+    fails(cli("translate", model, other, stdin=b"a"), "must have the same target vocabulary, got one of 31 tokens")
+    fails(cli("translate", model, "--mean", "log_probabilities"), "mean is of several models")
+
+
+def test_what_is_asked_for_is_shown(cli: Cli, model: Path) -> None:
+    text, sources = b"a fox\n\nlazy dog\n", ["a fox", "", "lazy dog"]
+    truth = Translator.load(model).generate(sources, SEARCH, alignments=True, attention=True)
+    rows = cli("translate", model, *SHORT, "--alignments", stdin=text).out.decode().splitlines()
+    assert rows == [f"{found[0].text}\t{found[0].pharaoh}" for found in truth]
+    assert rows[1] == "\t"
+    options = ["--json", "--alignments", "--attention"]
+    ran = cli("translate", model, *SHORT, *options, stdin=text)
+    for row, found in zip(map(json.loads, ran.out.splitlines()), truth, strict=True):
+        (one,) = row["translations"]
+        assert list(map(tuple, one["alignment"])) == (found[0].alignment or [])
+        assert one["attention"] == (found[0].attention or [])
+    ran = cli("translate", model, *SHORT, "--json", "--mbr", "chrf", "--n-best", "2", stdin=text)
+    utilities = [[one["utility"] for one in json.loads(row)["translations"]] for row in ran.out.splitlines()]
+    assert all(row == sorted(row, reverse=True) for row in utilities)
+    assert len(utilities[0]) == 2
+
+
+def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> None:
+    translator = Translator.load(model)
+    ran = cli("translate", model, *SHORT, "--prefix", "the ", stdin=b"a fox\n\ndog\n")
+    expected = translator.translate([Request("a fox", "the "), "", Request("dog", "the ")], SEARCH)
+    assert ran.out.decode().splitlines() == expected
+    assert expected[0].startswith("the")
+    lines = '{"source": "a fox", "prefix": "qu"}\n\n{"source": "d\\u006fg"}\n'
+    ran = cli("translate", model, *SHORT, "--json-lines", stdin=lines.encode())
+    assert ran.out.decode().splitlines() == translator.translate([Request("a fox", "qu"), "", "dog"], SEARCH)
+    fails(cli("translate", model, "--prefix", "Ω", stdin=b"a"), "a prefix must be text", "'Ω'")
+    fails(cli("translate", model, "--prefix", "a", "--json-lines"), "leave one of them out")
+    for bad, message in [
+        ("a fox", "must be a JSON object, got 'a fox'"),
+        ("[1]", 'must be a JSON object with a "source"'),
+        ('{"prefix": "a"}', 'must be a JSON object with a "source"'),
+        ('{"source": 1}', "'source' must be a text, got 1"),
+        ('{"source": "a", "prefx": "a"}', "got 'prefx'; leave it out"),
+        ("[" * 9999, "must be a JSON object"),
+    ]:
+        ran = cli("translate", model, *SHORT, "--json-lines", stdin=f'{{"source": "dog"}}\n{bad}\n'.encode())
+        fails(ran, "standard input:2: ", message)
+
+
+def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> None:
+    fails(cli("translate", model, "--samples", "2", "--n-best", "3"), "got", "samples=2")
+    fails(cli("translate", model, "--temperature", "2"), "temperature is for sampling")
+    fails(cli("translate", model, "--mbr", "chrf", stdin=b"a"), "chooses among several translations")
+    fails(cli("translate", model, "--attention"), "add --json")
+    fails(cli("translate", model, "--replace-unk", stdin=b"a"), "of whole words")
+    fails(cli("translate", model, "--forbid", "nope"), "got 'nope'")
+    fails(cli("translate", model, "--threads", "0"), "threads must be at least 1, got 0")
+    fails(cli("translate", model, "--precision", "float8"), "precision must be one of float32, bfloat16")
+    fails(cli("evaluate", model, "-s", "x", "-r", "x", "--samples", "2"), "choose one of them with --mbr")
+
+
+def test_pairs_are_scored(cli: Cli, model: Path, tmp_path: Path) -> None:
+    sources, targets = ["a fox", "", "lazy dog"], ["dog", "the fox", ""]
+    source, target = tmp_path / "source", tmp_path / "target.gz"
+    source.write_text("".join(f"{line}\n" for line in sources))
+    target.write_bytes(gzip.compress("".join(f"{line}\n" for line in targets).encode()))
+    truth = Translator.load(model).score(sources, targets)
+    ran = cli("score-pairs", model, "-s", source, "-t", target)
+    assert ran.out.decode().splitlines() == [f"{one.score:.4f}\t{one.perplexity:.4f}" for one in truth]
+    tokens = sum(len(one.token_scores) for one in truth)
+    total = sum(one.score for one in truth)
+    perplexity = math.exp(-total / tokens)
+    summary = f"3 pairs, {tokens} tokens: log-probability {total:.2f}, perplexity {perplexity:.4f}\n"
+    assert ran.err.decode() == summary
+    ran = cli("score-pairs", model, "-s", source, "-t", target, "--json", "-o", tmp_path / "out")
+    rows = [json.loads(row) for row in (tmp_path / "out").read_text().splitlines()]
+    assert [row["token_scores"] for row in rows] == [one.token_scores for one in truth]
+    assert [row["target"] for row in rows] == targets
+    assert ran.out == b""
+    source.write_text("a\nb\n")
+    fails(cli("score-pairs", model, "-s", source, "-t", target), "as many lines, got 2 in", "more in")
+    fails(cli("score-pairs", model, "-s", tmp_path / "none", "-t", target), "none")
 
 
 @pytest.fixture

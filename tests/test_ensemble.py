@@ -18,9 +18,9 @@ SECOND = packaged(SMALL.model_copy(update={"attention": "additive", "decoder_lay
 THIRD = packaged(SMALL.model_copy(update={"attention": "none", "bidirectional": False}), source=OTHER, seed=7)
 
 
-@pytest.mark.parametrize("average", ["probabilities", "log_probabilities"])
-def test_a_step_is_the_mean_of_the_models(average: str) -> None:
-    translator = Translator(FIRST, SECOND, THIRD, average=average)
+@pytest.mark.parametrize("mean", ["probabilities", "log_probabilities"])
+def test_a_step_is_the_mean_of_the_models(mean: str) -> None:
+    translator = Translator(FIRST, SECOND, THIRD, mean=mean)
     sources = translator.ensemble.encode(["a fox", "lazy dog over"])
     state = translator.ensemble.start(sources)
     models = [one.model for one in (FIRST, SECOND, THIRD)]
@@ -31,7 +31,7 @@ def test_a_step_is_the_mean_of_the_models(average: str) -> None:
             each = [
                 model.step(torch.tensor(tokens), one)[0].double() for model, one in zip(models, before, strict=True)
             ]
-            if average == "probabilities":
+            if mean == "probabilities":
                 truth = sum(one.exp() for one in each) / 3
             else:
                 product = math.e ** (sum(each) / 3)
@@ -39,9 +39,9 @@ def test_a_step_is_the_mean_of_the_models(average: str) -> None:
             assert torch.allclose(log_probs.double().exp(), truth, atol=1e-6)
 
 
-@pytest.mark.parametrize("average", ["probabilities", "log_probabilities"])
-def test_a_model_with_itself_is_the_model(average: str) -> None:
-    alone, twice = Translator(FIRST), Translator(FIRST, FIRST, average=average)
+@pytest.mark.parametrize("mean", ["probabilities", "log_probabilities"])
+def test_a_model_with_itself_is_the_model(mean: str) -> None:
+    alone, twice = Translator(FIRST), Translator(FIRST, FIRST, mean=mean)
     agree(twice.generate(TEXTS, SEARCH), alone.generate(TEXTS, SEARCH))
     found = twice.generate(TEXTS, SEARCH, attention=True, alignments=True)
     truth = alone.generate(TEXTS, SEARCH, attention=True, alignments=True)
@@ -76,8 +76,8 @@ def test_scores_are_those_of_the_steps() -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"same target vocabulary, got one of 31 tokens \(\w{8}\) in model 1 and one"):
         Translator(FIRST, packaged(target=OTHER))
-    with pytest.raises(ConfigError, match="average must be one of probabilities, log_probabilities, got 'median'"):
-        Translator(FIRST, SECOND, average="median")
+    with pytest.raises(ConfigError, match="mean must be one of probabilities, log_probabilities, got 'median'"):
+        Translator(FIRST, SECOND, mean="median")
     with pytest.raises(ConfigError, match="needs a model folder, got none"):
         Translator.load([])
     attending = packaged(source=OTHER)

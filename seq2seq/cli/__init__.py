@@ -1,4 +1,4 @@
-"""The command line: `seq2seq translate | evaluate | score | info`."""
+"""The command line: `seq2seq translate | evaluate | score | score-pairs | info | average`."""
 
 import os
 import signal

@@ -7,12 +7,13 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from seq2seq.errors import CorpusError, Seq2SeqError
+from seq2seq.errors import ConfigError, CorpusError, Seq2SeqError
 
 CHUNK = 1 << 16
 """Bytes asked for at a time: what a pipe holds."""
@@ -138,3 +139,50 @@ class Counter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.shown and self.lines:
             print(file=sys.stderr)
+
+
+def keep(inputs: Sequence[Path], output: Path | None) -> None:
+    """Refuse to write over what is still to be read."""
+    for path in inputs:
+        if output and output.exists() and path.exists() and output.samefile(path):
+            raise ConfigError(f"--output must be another file than what is read, got {output} for both")
+
+
+def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:
+    """Standard input or a file, compressed or not, in blocks of lines."""
+    if path is None:
+        yield from read_blocks(0, "standard input", size)
+    elif path.suffix in (".gz", ".xz", ".zip"):
+        from seq2seq.corpus import read_text
+
+        lines = read_text(path)
+        while block := list(islice(lines, size)):
+            yield block
+    else:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        try:
+            yield from read_blocks(descriptor, str(path), size)
+        finally:
+            os.close(descriptor)
+
+
+def read_aligned(paths: Sequence[Path]) -> list[list[str]]:
+    """The lines of each file; all must have as many."""
+    from seq2seq.corpus import read_text
+
+    texts = [list(read_text(path)) for path in paths]
+    for path, lines in zip(paths, texts, strict=True):
+        if len(lines) != len(texts[0]):
+            raise CorpusError(
+                f"all files must have as many lines, got {len(texts[0])} in {paths[0]} and {len(lines)} in {path}; "
+                "align them"
+            )
+    return texts
+
+
+def print_out(text: str) -> None:
+    """A line on standard output."""
+    Output().write(f"{text}\n")

@@ -16,7 +16,7 @@ from seq2seq.decoder import DecoderState
 from seq2seq.errors import ConfigError
 from seq2seq.package import Package
 
-Average = Literal["probabilities", "log_probabilities"]
+Mean = Literal["probabilities", "log_probabilities"]
 """What an ensemble takes the mean of; that of log-probabilities is normalised, and so wants all models to agree."""
 
 SCORED_AT_ONCE = 4_000_000
@@ -38,15 +38,15 @@ class Ensemble:
 
     Args:
         packages: one or more.
-        average: how the distributions of several models become one.
+        mean: how the distributions of several models become one.
 
     Raises:
         ConfigError: if the target vocabularies are not the same.
     """
 
-    def __init__(self, packages: Sequence[Package], average: Average = "probabilities") -> None:
-        if average not in get_args(Average):
-            raise ConfigError(f"average must be one of {', '.join(get_args(Average))}, got {average!r}")
+    def __init__(self, packages: Sequence[Package], mean: Mean = "probabilities") -> None:
+        if mean not in get_args(Mean):
+            raise ConfigError(f"mean must be one of {', '.join(get_args(Mean))}, got {mean!r}")
         first, *others = packages
         for number, other in enumerate(others, start=2):
             mine, its = first.target_vocabulary, other.target_vocabulary
@@ -58,7 +58,7 @@ class Ensemble:
                 )
         self.packages = tuple(packages)
         self.models = [package.model.eval() for package in packages]
-        self.average: Average = average
+        self.mean: Mean = mean
         self.target_vocabulary = first.target_vocabulary
 
     @property
@@ -96,7 +96,7 @@ class Ensemble:
         """One distribution from each model's."""
         if len(log_probs) == 1:
             return log_probs[0]
-        if self.average == "probabilities":
+        if self.mean == "probabilities":
             return torch.stack(list(log_probs)).logsumexp(dim=0) - math.log(len(log_probs))
         return torch.stack(list(log_probs)).mean(dim=0).log_softmax(dim=-1)
 

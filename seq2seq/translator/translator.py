@@ -20,7 +20,7 @@ from seq2seq.translator.batches import ROWS, Budget, batches
 from seq2seq.translator.consensus import by_consensus
 from seq2seq.translator.demands import Demands, GuidedState, guide
 from seq2seq.translator.display import Wanted, display
-from seq2seq.translator.ensemble import Average, Ensemble
+from seq2seq.translator.ensemble import Ensemble, Mean
 from seq2seq.translator.texts import Request, Scored, Translation
 
 BLOCK = 4 * ROWS
@@ -59,8 +59,8 @@ class Translator:
         package: what the first model folder held.
     """
 
-    def __init__(self, *packages: Package, average: Average = "probabilities") -> None:
-        self.ensemble = Ensemble(packages, average)
+    def __init__(self, *packages: Package, mean: Mean = "probabilities") -> None:
+        self.ensemble = Ensemble(packages, mean)
         self.package = packages[0]
         self.vocabulary = self.package.target_vocabulary
         self.demands = Demands(self.vocabulary)
@@ -72,7 +72,7 @@ class Translator:
         device: str = "cpu",
         *,
         precision: Precision = "float32",
-        average: Average = "probabilities",
+        mean: Mean = "probabilities",
     ) -> Translator:
         """Read a model folder, or several that translate together.
 
@@ -81,7 +81,7 @@ class Translator:
                 architectures may differ.
             device: as torch names it, or `auto`: a GPU where there is one.
             precision: what weights and states are held and computed in; bfloat16 is faster where the hardware has it.
-            average: what an ensemble takes the mean of, `probabilities` or `log_probabilities`.
+            mean: what an ensemble takes the mean of, `probabilities` or `log_probabilities`.
 
         Raises:
             PackageError: if one is no model folder, or not a whole one.
@@ -101,7 +101,7 @@ class Translator:
         packages = [package.load(one, device) for one in folders]
         for loaded in packages:
             loaded.model.to(getattr(torch, precision))
-        return cls(*packages, average=average)
+        return cls(*packages, mean=mean)
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a str is an Iterable[str] too; it is meant here
@@ -208,6 +208,19 @@ class Translator:
         return [
             Scored(self.vocabulary.tokens(ids), log_probs) for ids, log_probs in zip(target_ids, results, strict=True)
         ]
+
+    def find_token(self, token: str) -> int:
+        """The id of a target token as translations show it, for `SearchConfig.forbidden_tokens`.
+
+        Raises:
+            ConfigError: if there is no such token.
+        """
+        found = self.vocabulary.find(token)
+        if found is None:
+            raise ConfigError(
+                f"a token must be one of the target vocabulary, got {token!r}; `tokens` in JSON output shows some"
+            )
+        return found
 
     def _budget(self, width: int) -> Budget:
         return Budget.of([model.config for model in self.ensemble.models], width, self.ensemble.device)

@@ -1,0 +1,42 @@
+"""`seq2seq info`: what a model folder holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from seq2seq.cli.lines import print_out
+from seq2seq.cli.options import AsJson, Model
+
+
+def info(model: Model, as_json: AsJson = False) -> None:
+    """Say what a model folder holds."""
+    from seq2seq import package
+
+    found = package.load(model)
+    metadata = found.metadata.model_dump()
+    if as_json:
+        print_out(json.dumps(metadata, ensure_ascii=False))
+        return
+    sizes = f"{len(found.source_vocabulary):,} source, {len(found.target_vocabulary):,} target"
+    rows = {
+        "languages": " → ".join(language or "?" for language in metadata["languages"]),
+        "written by": metadata["library"],
+        "parameters": f"{sum(part.numel() for part in found.model.parameters()):,}",
+        "vocabulary": f"{len(found.source_vocabulary):,} joint" if metadata["joint"] else sizes,
+        **_flat({"model": metadata["model"], "training": metadata["training"]}),
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print_out(f"{name:<{width}}  {value}")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values in one dictionary, by names with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            {f"{name}.{key}": item for key, item in _flat(value).items()} if isinstance(value, dict) else {name: value}
+        )
+    return flat

@@ -1,0 +1,183 @@
+"""`seq2seq translate`: lines in, lines out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from seq2seq.cli.lines import Counter, Output, keep, open_blocks
+from seq2seq.cli.options import CHOOSING, MachineOptions, Models, SearchOptions, option, with_options
+from seq2seq.errors import ConfigError, CorpusError
+
+if TYPE_CHECKING:
+    from seq2seq.config import SearchConfig
+    from seq2seq.translator import Request, Translation
+
+IN_AND_OUT = "Input and output"
+DEMANDS = "What translations must have"
+
+
+@dataclass(frozen=True)
+class DemandOptions:
+    """What every translation must have."""
+
+    prefix: Annotated[
+        str,
+        option(
+            DEMANDS,
+            "Every translation begins with this text. Its last word may still grow, unless a space follows it.",
+            metavar="TEXT",
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """What is printed about the translations."""
+
+    as_json: Annotated[
+        bool, option(IN_AND_OUT, "One JSON object per line, with scores, tokens and all that is asked for.", "--json")
+    ] = False
+    alignments: Annotated[
+        bool,
+        option(
+            IN_AND_OUT,
+            "Show which words were made of which, behind a tab: 0-0 2-1 is SOURCE-TARGET, words counted from 0.",
+            "--alignments",
+        ),
+    ] = False
+    attention: Annotated[
+        bool, option(IN_AND_OUT, "With --json: how each token's attention was divided over the source.", "--attention")
+    ] = False
+    replace_unk: Annotated[
+        bool,
+        option(IN_AND_OUT, "Write the source word that it looked at most for each <unk> (⁇).", "--replace-unk"),
+    ] = False
+    mbr: Annotated[
+        str | None,
+        option(
+            CHOOSING,
+            "Choose the translation that is most like all others, by chrf or bleu: minimum Bayes risk. "
+            "Needs --samples (100, say) or --n-best, which say of how many.",
+            metavar="METRIC",
+        ),
+    ] = None
+
+
+@with_options
+def translate(
+    models: Models,
+    *,
+    input_path: Annotated[
+        Path | None, option(IN_AND_OUT, "Instead of standard input.", "--input", "-i", metavar="FILE")
+    ] = None,
+    output_path: Annotated[
+        Path | None, option(IN_AND_OUT, "Instead of standard output.", "--output", "-o", metavar="FILE")
+    ] = None,
+    json_lines: Annotated[
+        bool,
+        option(
+            IN_AND_OUT,
+            'Each input line is a JSON object: {"source": TEXT, "prefix": TEXT}, the prefix being this line\'s own.',
+            "--json-lines",
+        ),
+    ] = False,
+    show: ShowOptions,
+    demands: DemandOptions,
+    search: SearchOptions,
+    machine: MachineOptions,
+) -> None:
+    """Translate standard input, line by line, to standard output."""
+    search.config()  # A mistake in it is told before the models are read.
+    _check(demands, show, json_lines)
+    keep([input_path] if input_path else [], output_path)
+    translator = machine.load(models)
+    config = search.config(translator)
+    from seq2seq.translator import BLOCK
+
+    number = 0
+    with (
+        closing(open_blocks(input_path, BLOCK)) as blocks,
+        Output(output_path) as output,
+        Counter(shown=output_path is not None or not os.isatty(1)) as counter,
+    ):
+        for block in blocks:
+            shown = []
+            requests = _requests(block, demands, json_lines, number, str(input_path or "standard input"))
+            found = translator.generate(
+                requests,
+                config,
+                attention=show.attention,
+                alignments=show.alignments,
+                replace_unk=show.replace_unk,
+                utility=show.mbr,
+            )
+            for request, translations in zip(requests, found, strict=True):
+                number += 1
+                shown.append(_show(number, request.text, translations, config, show))
+            output.write("".join(shown))
+            counter.add(len(block))
+
+
+def _check(demands: DemandOptions, show: ShowOptions, json_lines: bool) -> None:
+    """Refuse options that cannot be combined, before anything is read."""
+    if show.attention and not show.as_json:
+        raise ConfigError("--attention is shown in JSON alone, got it without --json; add --json")
+    if json_lines and demands.prefix:
+        raise ConfigError("--json-lines gives each line a prefix of its own, got --prefix too; leave one of them out")
+
+
+def _requests(block: Sequence[str], demands: DemandOptions, json_lines: bool, before: int, name: str) -> list[Request]:
+    """The lines of a block with what their translations must have; `before` is the number of lines before it."""
+    from seq2seq.translator import Request
+
+    if not json_lines:
+        return [Request(line, prefix=demands.prefix) for line in block]
+    return [_request(line, f"{name}:{number}") for number, line in enumerate(block, start=before + 1)]
+
+
+def _request(line: str, place: str) -> Request:
+    """What a line of JSON asks for."""
+    from seq2seq.translator import Request
+
+    if not line.strip():
+        return Request("")
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f"{place}: must be a JSON object, got {line[:40]!r} ({error}); see --json-lines") from None
+    if not isinstance(values, dict) or "source" not in values:
+        raise CorpusError(f'{place}: must be a JSON object with a "source", got {line[:40]!r}; see --json-lines')
+    for key, value in values.items():
+        if key not in ("source", "prefix"):
+            raise CorpusError(f'{place}: may have "source" and "prefix", got {key!r}; leave it out')
+        if not isinstance(value, str):
+            raise CorpusError(f"{place}: {key!r} must be a text, got {json.dumps(value)[:40]}")
+    return Request(values["source"], prefix=values.get("prefix", ""))
+
+
+def _show(number: int, line: str, found: Sequence[Translation], config: SearchConfig, show: ShowOptions) -> str:
+    """One input line's part of the output."""
+    if show.as_json:
+        translations = [dict(_facts(one, show)) for one in found]
+        return json.dumps({"source": line, "translations": translations}, ensure_ascii=False) + "\n"
+    rows = [f"{one.text}\t{one.pharaoh}" if show.alignments else one.text for one in found]
+    if show.mbr or max(config.n_best, config.samples) == 1:
+        return f"{rows[0]}\n"
+    return "".join(f"{number}\t{one.score:.4f}\t{row}\n" for one, row in zip(found, rows, strict=True))
+
+
+def _facts(one: Translation, show: ShowOptions) -> Iterator[tuple[str, Any]]:
+    """What is told of a translation in JSON."""
+    yield from (("text", one.text), ("score", one.score), ("tokens", one.tokens), ("token_scores", one.token_scores))
+    if show.alignments:
+        yield "alignment", one.alignment or []
+    if show.attention:
+        yield "attention", one.attention or []
+    if show.mbr:
+        yield "utility", one.utility
