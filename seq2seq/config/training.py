@@ -40,6 +40,9 @@ class TrainingConfig(Config):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
+    subword_sampling: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Divide the training texts into tokens anew in every epoch, at random: for unigram vocabularies the exponent alpha
+    (0.1 to 0.5 are usual, small is wild), for bpe the probability of leaving out a merge (0.1 is usual)."""
     teacher_forcing: Literal["always", "linear", "exponential", "inverse_sigmoid"] = "always"
     """What the decoder reads in training: always the true tokens, or ever more of its own, as this decay says."""
     teacher_forcing_half: Size = 10_000

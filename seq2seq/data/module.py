@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seq2seq.corpus import Limits, Pair, ParallelText
 from seq2seq.data.plan import Budget, Indices, batch_plan, planned_padding, sorted_plan
+from seq2seq.data.sampling import SampledEpochs
 from seq2seq.data.tokens import Tokens, tokenise
 from seq2seq.vocabulary import Vocabulary
 
@@ -47,6 +48,7 @@ class Batches:
         rank: takes batches rank, rank + ranks, ...
         ranks: processes that work together.
         epoch: says which epoch it is, counted from 0; `set_epoch` replaces it.
+        sampled: gives every epoch tokens and a plan of its own, instead of `tokens` and `plan`.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Batches:
         rank: int = 0,
         ranks: int = 1,
         epoch: Callable[[], int] = lambda: 0,
+        sampled: SampledEpochs | None = None,
     ) -> None:
         self.tokens = tokens
         self.plan = plan
         self.rank = rank
         self.ranks = ranks
         self.epoch = epoch
+        self.sampled = sampled
         self.first = 0
         self.done = 0
 
@@ -74,7 +78,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.first = self.first, 0
-        mine = self.plan(self.epoch())[self.rank :: self.ranks]
+        if self.sampled is None:
+            plan = self.plan(self.epoch())
+        else:
+            self.tokens, plan = self.sampled.epoch(self.epoch())
+        mine = plan[self.rank :: self.ranks]
         for number in range(first, len(mine)):
             self.done = number
             yield self._batch(mine[number])
@@ -89,6 +97,8 @@ class Batches:
 
     @cached_property
     def _count(self) -> int:
+        if self.sampled is not None:
+            return self.sampled.count // self.ranks
         return len(self.plan(0)[self.rank :: self.ranks])
 
     def _batch(self, rows: Indices) -> Batch:
@@ -114,6 +124,10 @@ class ParallelDataModule(LightningDataModule):
         cache: folder for tokenised corpora; a second run starts from it.
         limits: which training pairs are of use.
         workers: threads that tokenise; `None`: one per core.
+
+    Attributes:
+        subword_sampling: divide the training texts into tokens anew in every epoch, with this alpha of
+            `Vocabulary.sample`; `None`: always the best way. `train` sets it as its configuration says.
 
     Raises:
         ConfigError: unless one budget is given.
@@ -144,6 +158,7 @@ class ParallelDataModule(LightningDataModule):
         self.cache = Path(cache)
         self.limits = limits
         self.workers = workers
+        self.subword_sampling: float | None = None
 
     @cached_property
     def validation_pairs(self) -> list[Pair]:
@@ -183,7 +198,7 @@ class ParallelDataModule(LightningDataModule):
         # The batches of one step, of all ranks and accumulated ones, are alike.
         together = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
         plan = partial(batch_plan, self.train_tokens.lengths, self.budget, self.seed, ranks=together)
-        return Batches(self.train_tokens, plan, rank, ranks, self._epoch)
+        return Batches(self.train_tokens, plan, rank, ranks, self._epoch, self._sampled(together))
 
     def val_dataloader(self) -> Batches:
         """The batches of this rank, the same every time."""
@@ -202,6 +217,13 @@ class ParallelDataModule(LightningDataModule):
 
     def _tokens(self, text: ParallelText, limits: Limits | None) -> Tokens:
         return tokenise(text, self.source_vocabulary, self.target_vocabulary, self.cache, limits, self.workers)
+
+    def _sampled(self, together: int) -> SampledEpochs | None:
+        if self.subword_sampling is None:
+            return None
+        vocabularies = self.source_vocabulary, self.target_vocabulary
+        alpha, plain = self.subword_sampling, self.train_tokens
+        return SampledEpochs(self.train, vocabularies, alpha, plain, self.cache, self.budget, self.seed, together)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

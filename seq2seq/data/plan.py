@@ -61,7 +61,9 @@ class Budget:
         return np.ones_like(longer) if self.tokens is None else longer
 
 
-def batch_plan(lengths: Lengths, budget: Budget, seed: int, epoch: int, ranks: int = 1) -> list[Indices]:
+def batch_plan(
+    lengths: Lengths, budget: Budget, seed: int, epoch: int, ranks: int = 1, count: int | None = None
+) -> list[Indices]:
     """The batches of one epoch in the order of training; rank r takes `plan[r::ranks]`.
 
     Every pair is in exactly one batch. All epochs have equally many batches, a multiple of `ranks`, and the batches
@@ -74,9 +76,10 @@ def batch_plan(lengths: Lengths, budget: Budget, seed: int, epoch: int, ranks: i
         seed: of the training.
         epoch: counted from 0.
         ranks: processes that train together.
+        count: how many batches, at least `fewest_batches` and a multiple of `ranks`; `None`: `batch_count` of them.
     """
     random = np.random.default_rng((seed, epoch))
-    count = _batch_count(lengths, budget, ranks)
+    count = batch_count(lengths, budget, ranks) if count is None else count
     costs = budget.costs(lengths)
     for blur in (_BLUR, 0.0):
         plan = _cut(_snake(lengths, costs, budget.size, blur, random), costs, budget.size)
@@ -104,15 +107,18 @@ def planned_padding(lengths: Lengths, plan: list[Indices]) -> float:
     return 1 - tokens / positions
 
 
-def _batch_count(lengths: Lengths, budget: Budget, ranks: int) -> int:
+def batch_count(lengths: Lengths, budget: Budget, ranks: int) -> int:
     """Batches of every epoch: as many as one of them takes with a little room, and never fewer than the last resort."""
     costs, random = budget.costs(lengths), np.random.default_rng(0)
     room = budget.size if budget.tokens is None else int(budget.size * (1 - _SLACK))
-    counts = [
-        len(_cut(_snake(lengths, costs, budget.size, blur, random), costs, size))
-        for blur, size in ((_BLUR, room), (0.0, budget.size))
-    ]
-    return math.ceil(max(counts) / ranks) * ranks
+    blurred = len(_cut(_snake(lengths, costs, budget.size, _BLUR, random), costs, room))
+    return math.ceil(max(blurred, fewest_batches(lengths, budget)) / ranks) * ranks
+
+
+def fewest_batches(lengths: Lengths, budget: Budget) -> int:
+    """The last resort: batches of pairs that are as alike as can be."""
+    costs = budget.costs(lengths)
+    return len(_cut(_snake(lengths, costs, budget.size, 0.0, np.random.default_rng(0)), costs, budget.size))
 
 
 def _snake(lengths: Lengths, costs: Indices, size: int, blur: float, random: np.random.Generator) -> Indices:

@@ -8,9 +8,9 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ _FORMAT = 1
 
 _BLOCK = 20_000
 """Pairs that are tokenised, and written, together."""
+
+Block = tuple[Indices, Sequence[list[list[int]]]]
+"""Numbers of some pairs in the corpus, and for each side the ids of each pair, without `<E>`."""
 
 _SIDES = ("source", "target")
 _SCHEMA = pyarrow.schema([*((side, pyarrow.list_(pyarrow.int32())) for side in _SIDES), ("index", pyarrow.int64())])
@@ -103,16 +106,26 @@ def tokenise(
     Raises:
         CorpusError: at a fault in the text, or if no pair is left.
     """
-    key = json.dumps(
-        [
-            _FORMAT,
-            text.fingerprint,
-            source_vocabulary.fingerprint,
-            target_vocabulary.fingerprint,
-            limits and asdict(limits),
-        ]
-    )
-    folder = Path(cache) / hashlib.sha256(key.encode()).hexdigest()[:32]
+    vocabularies = source_vocabulary, target_vocabulary
+    key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
+    return keep_tokens(cache_folder(cache, key), lambda part: _write(part, text, vocabularies, limits, workers))
+
+
+def cache_folder(cache: Path, key: Sequence[Any]) -> Path:
+    """Where the tokens are kept that a key names."""
+    return Path(cache) / hashlib.sha256(json.dumps([_FORMAT, *key]).encode()).hexdigest()[:32]
+
+
+def keep_tokens(folder: Path, write: Callable[[Path], None]) -> Tokens:
+    """The tokens of a folder; where they are not there or not whole, they are written first.
+
+    Args:
+        folder: appears when it is whole, or not at all.
+        write: fills a folder of another name.
+
+    Raises:
+        CorpusError: if the folder cannot be written, or from `write`.
+    """
     try:
         return Tokens(folder)
     except (OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
@@ -120,12 +133,14 @@ def tokenise(
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
-        _write(part, text, (source_vocabulary, target_vocabulary), limits, workers)
+        write(part)
         # Another process may have been quicker; a folder is never there before it is whole.
         if not folder.exists():
             part.rename(folder)
     except OSError as error:
-        raise CorpusError(f"{cache}: cannot keep tokens ({error.strerror or error}); choose another cache") from None
+        raise CorpusError(
+            f"{folder.parent}: cannot keep tokens ({error.strerror or error}); choose another cache"
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Tokens(folder)
@@ -135,24 +150,33 @@ def _write(
     part: Path, text: ParallelText, vocabularies: Sequence[Vocabulary], limits: Limits | None, workers: int | None
 ) -> None:
     dropped: Counter[str] = Counter()
-    kept = 0
-    with ArrowWriter(path=str(part / "tokens.arrow"), schema=_SCHEMA) as writer:
-        for start, block in _blocks(_with_progress(text)):
+
+    def encoded() -> Iterator[Block]:
+        for start, block in numbered_blocks(_with_progress(text)):
             sides = [
                 vocabulary.encode(side, threads=workers)
                 for vocabulary, side in zip(vocabularies, zip(*block, strict=True), strict=True)
             ]
             is_kept = _kept(sides, limits, dropped)
-            columns = [_column(side, is_kept) for side in sides]
-            indices = pyarrow.array(start + np.flatnonzero(is_kept))
-            writer.write_table(pyarrow.table([*columns, indices], schema=_SCHEMA), writer_batch_size=_BLOCK)
-            kept += len(indices)
-        writer.finalize()
-    if kept == 0:
+            yield start + np.flatnonzero(is_kept), [list(compress(side, is_kept)) for side in sides]
+
+    if not write_blocks(part, encoded(), dropped):
         reasons = ", ".join(f"{count} {reason}" for reason, count in (+dropped).items())
         raise CorpusError(f"{text.name}: no pair is left ({reasons}); check the text or raise the limits")
+
+
+def write_blocks(part: Path, blocks: Iterable[Block], dropped: Counter[str]) -> int:
+    """Write what `Tokens` reads; how many pairs it is. `dropped` is looked at when the blocks are through."""
+    kept = 0
+    with ArrowWriter(path=str(part / "tokens.arrow"), schema=_SCHEMA) as writer:
+        for indices, sides in blocks:
+            columns = [*map(_column, sides), pyarrow.array(indices)]
+            writer.write_table(pyarrow.table(columns, schema=_SCHEMA), writer_batch_size=_BLOCK)
+            kept += len(indices)
+        writer.finalize()
     summary = {"kept": kept, "dropped": dict(+dropped)}
     (part / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return kept
 
 
 def _kept(sides: Sequence[list[list[int]]], limits: Limits | None, dropped: Counter[str]) -> NDArray[np.bool_]:
@@ -173,14 +197,15 @@ def _kept(sides: Sequence[list[list[int]]], limits: Limits | None, dropped: Coun
     return is_kept
 
 
-def _column(side: list[list[int]], is_kept: NDArray[np.bool_]) -> Any:
-    rows = [[*ids, EOS_ID] for ids, kept in zip(side, is_kept, strict=True) if kept]
+def _column(side: list[list[int]]) -> Any:
+    rows = [[*ids, EOS_ID] for ids in side]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
     tokens = np.fromiter(chain.from_iterable(rows), np.int32, count=offsets[-1])
     return pyarrow.ListArray.from_arrays(offsets, tokens)
 
 
-def _blocks(pairs: Iterable[Pair]) -> Iterator[tuple[int, list[Pair]]]:
+def numbered_blocks(pairs: Iterable[Pair]) -> Iterator[tuple[int, list[Pair]]]:
+    """The pairs in blocks, each with the number of its first pair."""
     pairs = iter(pairs)
     start = 0
     while block := list(islice(pairs, _BLOCK)):

@@ -74,6 +74,7 @@ def train(
     """
     engine = choose_engine(device, devices, nodes)
     config = training if epochs is None else training.model_copy(update={"max_epochs": epochs})
+    data.subword_sampling = config.subword_sampling
     run = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")

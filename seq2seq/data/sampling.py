@@ -1,0 +1,112 @@
+"""Subword regularisation: in every epoch each text is divided into tokens anew, at random.
+
+A draw is a pure function of (seed, epoch, pair, side): a run that goes on draws what the uninterrupted one would, in
+however many processes. The corpus is tokenised once per epoch, into a file like that of its best division, so that
+batches are planned with the true lengths and keep to their budget.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seq2seq.corpus import ParallelText
+from seq2seq.data.plan import Budget, Indices, batch_count, batch_plan, fewest_batches
+from seq2seq.data.tokens import Block, Tokens, cache_folder, keep_tokens, numbered_blocks, write_blocks
+from seq2seq.vocabulary import Vocabulary
+
+
+class SampledEpochs:
+    """The tokens and batches of every epoch.
+
+    All epochs have equally many batches, as training wants it. Should the lengths that an epoch draws take more, which
+    only a tiny corpus can make them, that epoch gets the best division of every text.
+
+    Args:
+        text: the corpus.
+        vocabularies: of source and target.
+        alpha: see `Vocabulary.sample`.
+        plain: the corpus in its best division; its pairs are those that are drawn.
+        cache: a folder for the tokens of the current epoch.
+        budget, seed, together: as `batch_plan` takes them, `together` for its `ranks`.
+
+    Raises:
+        ConfigError: if a vocabulary knows one division of a text alone.
+    """
+
+    def __init__(
+        self,
+        text: ParallelText,
+        vocabularies: tuple[Vocabulary, Vocabulary],
+        alpha: float,
+        plain: Tokens,
+        cache: Path,
+        budget: Budget,
+        seed: int,
+        together: int,
+    ) -> None:
+        for vocabulary in vocabularies:
+            vocabulary.check_sampling()
+        self.text = text
+        self.vocabularies = vocabularies
+        self.alpha = alpha
+        self.plain = plain
+        self.cache = Path(cache)
+        self.budget = budget
+        self.seed = seed
+        self.together = together
+        self.folder: Path | None = None
+        first = self.draw(0).lengths
+        self.count = max(batch_count(lengths, budget, together) for lengths in (plain.lengths, first))
+
+    def epoch(self, number: int) -> tuple[Tokens, list[Indices]]:
+        """The tokens of an epoch, counted from 0, and its batches."""
+        tokens = self.draw(number)
+        if fewest_batches(tokens.lengths, self.budget) > self.count:
+            tokens = self.plain
+        return tokens, batch_plan(tokens.lengths, self.budget, self.seed, number, self.together, self.count)
+
+    def draw(self, epoch: int) -> Tokens:
+        """The tokens of an epoch; those of the one before are removed."""
+        prints = [vocabulary.fingerprint for vocabulary in self.vocabularies]
+        key = ["sampled", self.text.fingerprint, *prints, self.alpha, self.seed, epoch, self.plain.dropped]
+        folder = cache_folder(self.cache, key)
+        tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
+        if self.folder is not None and self.folder != folder:
+            # What is mapped stays readable for a process that still reads it.
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = folder
+        return tokens
+
+    def write(self, part: Path, epoch: int) -> None:
+        """Draw all pairs of an epoch."""
+        write_blocks(part, self.blocks(epoch), Counter(self.plain.dropped))
+
+    def blocks(self, epoch: int) -> Iterator[Block]:
+        for start, pairs in numbered_blocks(self.text):
+            first, last = np.searchsorted(self.plain.indices, [start, start + len(pairs)])
+            indices = self.plain.indices[first:last]
+            sides = []
+            for side, vocabulary in enumerate(self.vocabularies):
+                texts = [pairs[index - start][side] for index in indices]
+                seeds = pair_seeds(self.seed, epoch, side, indices)
+                sides.append(vocabulary.sample(texts, self.alpha, seeds.tolist()))
+            yield indices, sides
+
+
+def pair_seeds(seed: int, epoch: int, side: int, indices: Indices) -> NDArray[np.uint32]:
+    """For each pair a number that looks random, a pure function of all four.
+
+    Reference:
+        The mixing is that of SplitMix64: Steele, Lea & Flood (2014), "Fast splittable pseudorandom number generators".
+    """
+    start = np.random.default_rng((seed, epoch, side)).integers(2**63, dtype=np.uint64)
+    mixed = start + indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (mixed >> np.uint64(32)).astype(np.uint32)

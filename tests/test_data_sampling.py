@@ -1,0 +1,149 @@
+"""Subword regularisation: every draw is a division of its text, and a pure function of seed, epoch and pair."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seq2seq.config import EOS_ID
+from seq2seq.corpus import Limits, from_pairs
+from seq2seq.data import Batches, ParallelDataModule, sampling
+from seq2seq.data import tokens as tokens_module
+from seq2seq.errors import ConfigError
+from seq2seq.vocabulary import Vocabulary
+
+WORDS = ["banana", "bandana", "cabana", "savanna", "anagram", "manga", "ananas", "nab", "ban", "can", "scan", "span"]
+PAIRS = [(" ".join(WORDS[n % 12 :][: n % 5 + 1]), " ".join(WORDS[n % 7 :][: n % 4 + 1])) for n in range(60)]
+PAIRS[7] = ("", "ban")
+SIZES = {"unigram": 40, "bpe": 40, "char": 40, "word": 40}
+
+
+def make(kind: str) -> Vocabulary:
+    return Vocabulary.train(
+        [source for source, _ in PAIRS] + [target for _, target in PAIRS], SIZES[kind], kind=kind, hard=False
+    )
+
+
+@pytest.fixture(scope="module")
+def vocabularies() -> dict[str, Vocabulary]:
+    with pytest.warns(UserWarning, match="tokens, got size"):
+        return {kind: make(kind) for kind in SIZES}
+
+
+def data(vocabulary: Vocabulary, cache: Path, alpha: float | None = 0.3, **options: object) -> ParallelDataModule:
+    settings = {"batch_tokens": 60, "limits": Limits(max_length=30, max_ratio=None), **options}
+    module = ParallelDataModule(from_pairs(PAIRS), from_pairs(PAIRS), vocabulary, vocabulary, cache=cache, **settings)
+    module.subword_sampling = alpha
+    return module
+
+
+def epoch_of(batches: Batches, epoch: int) -> dict[int, tuple[list[int], list[int]]]:
+    """What each pair is in an epoch, by its number."""
+    batches.set_epoch(epoch)
+    found = {}
+    for batch in batches:
+        rows = zip(batch.indices, batch.source, batch.source_lengths, batch.target, batch.target_lengths, strict=True)
+        for index, source, length, target, other in rows:
+            found[int(index)] = source[:length].tolist(), target[:other].tolist()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_draw_is_another_division_of_the_same_text(kind: str, vocabularies: dict[str, Vocabulary]) -> None:
+    vocabulary, text = vocabularies[kind], "banana bandana savanna"
+    (best,) = vocabulary.encode([text])
+    drawn = vocabulary.sample([text] * 50, 0.3, range(50))
+    assert vocabulary.decode(drawn) == [text] * 50
+    assert len({tuple(ids) for ids in drawn}) > 5
+    assert vocabulary.sample([text], 0.3, [17]) == [drawn[17]], "a text's draw depends on nothing but its seed"
+    assert vocabulary.encode([text]) == [best], "and leaves encoding as it was"
+    if kind == "bpe":
+        assert np.mean([len(ids) for ids in drawn]) > len(best)
+        (letters,) = vocabulary.sample([text], 1.0, [0])
+        assert len(letters) >= len(text.replace(" ", "")), "with every merge left out there are characters"
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_vocabularies_that_know_one_division_are_refused(
+    kind: str, vocabularies: dict[str, Vocabulary], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="needs a unigram or bpe vocabulary, got one of characters or words"):
+        data(vocabularies[kind], tmp_path).train_dataloader()
+
+
+def test_a_generator_that_heeds_no_seed_is_refused(
+    vocabularies: dict[str, Vocabulary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seq2seq.vocabulary.vocabulary.sentencepiece.set_random_generator_seed", lambda _: None)
+    with pytest.raises(ConfigError, match=r"heeds a new seed, got .*; install 0\.2\.3"):
+        vocabularies["bpe"].check_sampling()
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_epochs_differ_and_come_again(kind: str, vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    vocabulary = vocabularies[kind]
+    batches = data(vocabulary, tmp_path / "a").train_dataloader()
+    epochs = [epoch_of(batches, epoch) for epoch in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    plain = epoch_of(data(vocabulary, tmp_path / "a", alpha=None).train_dataloader(), 0)
+    for epoch in epochs:
+        assert epoch.keys() == plain.keys()
+        for index, sides in epoch.items():
+            assert all(ids[-1] == EOS_ID for ids in sides)
+            assert vocabulary.decode([ids[:-1] for ids in sides]) == list(PAIRS[index])
+    # Another process, that begins in the middle, in another thread, with another block size.
+    again: list[dict] = []
+    later = data(vocabulary, tmp_path / "b").train_dataloader()
+    thread = threading.Thread(target=lambda: again.append(epoch_of(later, 2)))
+    thread.start()
+    thread.join()
+    assert again == [epochs[2]]
+    assert epoch_of(data(vocabulary, tmp_path / "c", seed=2).train_dataloader(), 2) != epochs[2]
+
+
+def test_a_draw_does_not_depend_on_the_blocks(
+    vocabularies: dict[str, Vocabulary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = epoch_of(data(vocabularies["bpe"], tmp_path / "a").train_dataloader(), 1)
+    monkeypatch.setattr(tokens_module, "_BLOCK", 7)
+    assert epoch_of(data(vocabularies["bpe"], tmp_path / "b").train_dataloader(), 1) == whole
+
+
+def test_batches_keep_to_the_budget_and_to_their_number(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    for ranks in (1, 2):
+        module = data(vocabularies["bpe"], tmp_path, alpha=0.5)
+        module._rank = lambda ranks=ranks: (0, ranks)
+        batches = module.train_dataloader()
+        for epoch in range(6):
+            batches.set_epoch(epoch)
+            sizes = [(len(batch.source), max(batch.source.shape[1], batch.target.shape[1])) for batch in batches]
+            assert len(sizes) == len(batches)
+            assert all(rows == 1 or rows * steps <= 60 for rows, steps in sizes)
+
+
+def test_an_epoch_that_would_not_fit_is_divided_as_ever(
+    vocabularies: dict[str, Vocabulary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = data(vocabularies["bpe"], tmp_path).train_dataloader()
+    plain = epoch_of(data(vocabularies["bpe"], tmp_path, alpha=None).train_dataloader(), 1)
+    monkeypatch.setattr(sampling, "fewest_batches", lambda *_: len(batches) + 1)
+    assert epoch_of(batches, 1) == plain
+
+
+def test_the_cache_holds_one_epoch(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    batches = data(vocabularies["bpe"], tmp_path).train_dataloader()
+    for epoch in range(3):
+        epoch_of(batches, epoch)
+        assert len(list(tmp_path.iterdir())) == 2  # The best division, and that of this epoch.
+
+
+def test_seeds_are_as_different_as_random_numbers() -> None:
+    def seeds(seed: int, epoch: int, side: int) -> list[int]:
+        return sampling.pair_seeds(seed, epoch, side, np.arange(1000)).tolist()
+
+    one = seeds(1, 0, 0)
+    assert len(set(one)) == 1000
+    assert np.mean(one) == pytest.approx(2**31, rel=0.1)
+    for other in (seeds(2, 0, 0), seeds(1, 1, 0), seeds(1, 0, 1)):
+        assert not set(one) & set(other)
