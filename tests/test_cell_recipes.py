@@ -1,0 +1,78 @@
+"""The recipes about cells as a user runs them, on a few updates."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from seq2seq.cells import CELLS
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def run(recipe: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, RECIPES / recipe, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "140"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_gradient_flow_writes_a_table_every_distance_and_a_figure(tmp_path: Path) -> None:
+    result = run("gradient_flow.py", "--smoke", "--steps", 12, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "runs" / "gradient_flow"
+    assert (out / "table.txt").read_text().strip() in result.stdout
+    assert (out / "flow.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "flow.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = {row["cell"] for row in rows}
+    assert {name.split(",")[0] for name in names} == set(CELLS)
+    assert len(rows) == len(names) * 2 * 12
+    linear = [float(row["hidden"]) for row in rows if row["cell"] == "linear" and row["when"] == "after"]
+    assert len(linear) == 12
+    assert len(set(linear)) == 1
+
+
+def test_memory_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    arguments = ["--smoke", "--cell", "lstm", "--cell", "linear", "--lag", 6, "--lag", 8]
+    first = run("memory.py", *arguments, "--task", "adding", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    out = tmp_path / "runs" / "memory"
+    kept = out / "adding-lstm-6-2-1.json"
+    kept.write_text(json.dumps({"loss": 0.001, "solved": True, "updates": 77, "seconds": 1}))
+    second = run("memory.py", *arguments, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert "77" in (out / "adding.txt").read_text()
+    assert "not: " in (out / "copy.txt").read_text()
+    assert len(list(out.glob("*.json"))) == 8
+    assert (out / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_memory_refuses_an_unknown_cell_in_one_line(tmp_path: Path) -> None:
+    result = run("memory.py", "--cell", "transformer", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --cell must be one of rnn_tanh, ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_compare_cells_ends_with_a_table(tmp_path: Path) -> None:
+    result = run("compare_cells.py", "--smoke", "--cell", "gru_minimal", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    table = tmp_path / "runs" / "compare_cells" / "dates" / "table.csv"
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert row["cell"] == "gru_minimal"
+    assert 0 <= float(row["EM|nrefs:1|case:mixed|version:0.1.0"]) <= 100
+    again = run("compare_cells.py", "--smoke", "--cell", "gru_minimal", cwd=tmp_path)
+    assert "epoch" not in again.stdout
+
+
+def test_the_cost_of_cells_is_a_table(tmp_path: Path) -> None:
+    result = run("benchmark_cells.py", "--smoke", "--batch", 2, "--steps", 3, "--units", 4, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert all(cell in result.stdout for cell in CELLS)
