@@ -375,6 +375,9 @@ def test_fused_is_unrolled_in_values_and_gradients(name: str, bias: bool, both: 
         even, even_state = stack(inputs)
         parts = [outputs, even, *(part for layer in (*state, *even_state) for part in layer)]
         sum((part * part.detach().cos()).sum() for part in parts).backward()
+        with torch.inference_mode():  # with gradients, packed rows take the loop on a CPU
+            packed, packed_state = stack.forward_lengths(inputs, LENGTHS)
+        parts += [packed, *(part for layer in packed_state for part in layer)]
         found.append((parts, [weight.grad for weight in stack.parameters()]))
     torch.testing.assert_close(*found)
 

@@ -83,9 +83,9 @@ class Layer(nn.Module):
         self, inputs: Tensor, batch_sizes: Tensor | None, state: CellState, masks: LayerMasks
     ) -> tuple[Tensor, CellState]:
         """All steps, time first or packed: see `time`."""
-        if self.fused and not masks.recur:
-            return run_kernel(cast(list[FusedCell], self.cells), inputs, batch_sizes, state, self.training)
-        return unroll(self.cells, inputs, batch_sizes, state, masks.steps, self.compiled)
+        if not self.fused or masks.recur or (batch_sizes is not None and kernel_is_slow(inputs)):
+            return unroll(self.cells, inputs, batch_sizes, state, masks.steps, self.compiled)
+        return run_kernel(cast(list[FusedCell], self.cells), inputs, batch_sizes, state, self.training)
 
     def step(
         self, inputs: Float[Tensor, "rows features"], state: CellState, masks: StepMasks = StepMasks()
@@ -94,6 +94,12 @@ class Layer(nn.Module):
         (cell,) = self.cells
         state, _ = cell(cell.project(inputs), state, masks)
         return state[0], state
+
+
+def kernel_is_slow(packed: Tensor) -> bool:
+    """Whether the loop is faster than torch's kernel for packed rows: on a CPU the kernel's way back fills, for every
+    step, a zero tensor as large as all inputs."""
+    return torch.is_grad_enabled() and packed.device.type == "cpu"
 
 
 def draw_mask(inputs: Float[Tensor, "rows *any"], size: int, share: float) -> Float[Tensor, "rows size"]:
