@@ -59,7 +59,7 @@ class GRUCell(nn.Module):
         recurrent = F.linear(masked(hidden, masks.hidden), self.weight_hidden)
         from_hidden = recurrent.split([2 * self.hidden_size, self.hidden_size], dim=-1)
         r, z = (from_inputs[0] + from_hidden[0]).sigmoid().chunk(2, dim=-1)
-        reset = from_hidden[1] if self.bias_reset is None else from_hidden[1] + self.bias_reset
+        reset = from_hidden[1] if self.bias_reset is None else from_hidden[1] + self.bias_reset.to(recurrent.dtype)
         n = torch.addcmul(from_inputs[1], r, reset).tanh()
         hidden = torch.lerp(masked(n, masks.update), hidden, z)
         return (hidden,), {"reset": r, "update": z}

@@ -20,6 +20,8 @@ class TrainingConfig(Config):
     """Instead of `batch_tokens`: pairs of a batch."""
     accumulate: Size = 1
     """Batches of one optimiser step; the loss is the mean over all their target tokens, as if they were one batch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products, recurrent ones included; weights, optimiser, softmax and loss stay in float32."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[Probability, Probability] = (0.9, 0.98)

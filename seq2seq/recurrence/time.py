@@ -41,14 +41,19 @@ def run_kernel(
     kernel = KERNELS[type(cells[0])]
     weights = [weight for cell in cells for weight in kernel_weights(cell)]
     # [rows, directions * hidden] <-> [directions, rows, hidden]
-    starts = [torch.stack(part.chunk(len(cells), dim=-1)) for part in state]
+    device = inputs.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
+    inputs, weights = inputs.to(precision), [weight.to(precision) for weight in weights]
+    starts = [torch.stack(part.chunk(len(cells), dim=-1)).to(precision) for part in state]
     start = starts if len(starts) == 2 else starts[0]
     biased, backward = cells[0].bias is not None, len(cells) == 2
-    # One layer, no dropout.
-    if batch_sizes is None:
-        outputs, *ends = kernel(inputs, start, weights, biased, 1, 0.0, training, backward, False)
-    else:
-        outputs, *ends = kernel(inputs, batch_sizes, start, weights, biased, 1, 0.0, training, backward)
+    # autocast passes over some of the kernels, and what it does to the others differs between devices.
+    with torch.autocast(device, enabled=False):
+        # One layer, no dropout.
+        if batch_sizes is None:
+            outputs, *ends = kernel(inputs, start, weights, biased, 1, 0.0, training, backward, False)
+        else:
+            outputs, *ends = kernel(inputs, batch_sizes, start, weights, biased, 1, 0.0, training, backward)
     return outputs, tuple(torch.cat(part.unbind(0), dim=-1) for part in ends)
 
 
@@ -82,6 +87,8 @@ def unroll(
     outputs, ends = [], []
     for run, cell, start, mask in zip((unroll_forwards, unroll_backwards), cells, starts, masks, strict=False):
         projected = cell.project(inputs)
+        # Under autocast the products are of lower precision than what came in.
+        start = tuple(part.to(projected.dtype) for part in start)
         steps = projected.unbind(0) if batch_sizes is None else projected.split(batch_sizes.tolist())
         direction, end = run(compiled_step(cell) if compiled else cell, steps, start, mask)
         outputs.append(torch.stack(direction) if batch_sizes is None else torch.cat(direction))

@@ -32,30 +32,44 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(
         context: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        rows, vocabulary = features.shape[0], weight.shape[0]
+        rows, vocabulary, device = features.shape[0], weight.shape[0], features.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         needs_gradient = any(context.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
         block = max(1, BLOCK_NUMBERS // vocabulary)
         smoothed = features.new_zeros((), dtype=torch.float64)
         plain = features.new_zeros((), dtype=torch.float64)
-        for start in range(0, rows, block):
-            part = slice(start, start + block)
-            logits = torch.addmm(bias, features[part], weight.t())
-            losses, gradient = block_losses(logits, targets[part], smoothing)
-            smoothed += losses[0]
-            plain += losses[1]
-            if needs_gradient:
-                torch.mm(gradient, weight, out=gradients[0][part])
-                gradients[1].addmm_(gradient.t(), features[part])
-                gradients[2] += gradient.sum(dim=0)
+        low_features, low_weight = features.to(precision), weight.to(precision)
+        with torch.autocast(device, enabled=False):
+            for start in range(0, rows, block):
+                part = slice(start, start + block)
+                logits = bias.repeat(len(low_features[part]), 1)
+                add_product(logits, low_features[part], low_weight.t())
+                losses, gradient = block_losses(logits, targets[part], smoothing)
+                smoothed += losses[0]
+                plain += losses[1]
+                if needs_gradient:
+                    low_gradient = gradient.to(precision)
+                    add_product(gradients[0][part], low_gradient, low_weight)
+                    add_product(gradients[1], low_gradient.t(), low_features[part])
+                    gradients[2] += gradient.sum(dim=0)
         context.save_for_backward(*gradients)
-        plain = plain.to(features.dtype)
+        precise = torch.promote_types(weight.dtype, torch.float32)
+        plain = plain.to(precise)
         context.mark_non_differentiable(plain)
-        return smoothed.to(features.dtype), plain
+        return smoothed.to(precise), plain
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return *(gradient * outer[0] for gradient in context.saved_tensors), None, None
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left @ right to `total`, whose precision may be higher than that of the factors."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)
 
 
 def block_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[tuple[Tensor, Tensor], Tensor]:

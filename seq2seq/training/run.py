@@ -95,6 +95,7 @@ def train(
         **engine,
         max_epochs=1 if smoke else config.max_epochs,
         accumulate_grad_batches=config.accumulate,
+        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
         limit_train_batches=2 if smoke else None,
         limit_val_batches=1 if smoke else None,
         callbacks=callbacks,
