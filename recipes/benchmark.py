@@ -6,7 +6,6 @@ machines, seconds cannot. Run `python recipes/benchmark.py` on a machine that do
 """
 
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -16,40 +15,20 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from benchmark_decoding import HEADINGS, MODEL, VOCABULARY, measure_decoding
+from benchmark_floor import fill, matrix_rate, multiplications, peak_memory
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq.config import EOS_ID, FIRST_FREE_ID, PAD_ID, ModelConfig, SearchConfig, TrainingConfig
+from seq2seq.config import PAD_ID, TrainingConfig
 from seq2seq.data import Budget, batch_plan, planned_padding
 from seq2seq.errors import one_line_errors
 from seq2seq.model import Seq2Seq
-from seq2seq.search import search
 from seq2seq.training import build_optimizer, linear_cross_entropy
 
-VOCABULARY = 8000
-MODEL = ModelConfig(source_vocabulary_size=VOCABULARY, target_vocabulary_size=VOCABULARY, tied_embeddings="all")
 TRAINING = TrainingConfig(batch_tokens=4000, label_smoothing=0.1)
 Row = tuple[str, ...]
 Sides = list[tuple[torch.Tensor, torch.Tensor]]
-
-
-def multiplications(config: ModelConfig, source: int, target: int, pairs: int) -> tuple[int, int]:
-    """Multiply-adds of reading the source (encoder and keys), and of writing the target, one way.
-
-    Args:
-        source, target: tokens in all, without padding; pairs: (source token, target token) pairs that attention joins.
-    """
-
-    def lstm(inputs: int, hidden: int) -> int:
-        return 4 * hidden * (inputs + hidden)
-
-    embedding, hidden, annotation = config.embedding_size, config.decoder_hidden_size, config.annotation_size
-    directions = annotation // config.encoder_hidden_size
-    below = [embedding] + [annotation] * (config.encoder_layers - 1)
-    read = sum(directions * lstm(size, config.encoder_hidden_size) for size in below) + annotation * hidden
-    layers = lstm(embedding, hidden) + (config.decoder_layers - 1) * lstm(hidden + annotation, hidden)
-    output = (hidden + annotation) * embedding + embedding * config.target_vocabulary_size
-    return source * read, target * (layers + output) + pairs * (hidden + annotation)
 
 
 def make_batches(seed: int = 1, sentences: int = 6000) -> tuple[list[Sides], float]:
@@ -59,28 +38,8 @@ def make_batches(seed: int = 1, sentences: int = 6000) -> tuple[list[Sides], flo
     target = np.clip((source * random.lognormal(0.0, 0.18, sentences)).round(), 4, 60)
     lengths = np.stack([source, target], axis=1).astype(np.int32)
     plan = batch_plan(lengths, Budget(tokens=TRAINING.batch_tokens), seed, epoch=0)
-    batches = [[fill(lengths[rows, side], random) for side in (0, 1)] for rows in plan]
+    batches = [[fill(lengths[rows, side], random, VOCABULARY) for side in (0, 1)] for rows in plan]
     return batches, planned_padding(lengths, plan)
-
-
-def fill(lengths: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of random ids that end in `<E>`, padded, and their lengths."""
-    ids = torch.from_numpy(random.integers(FIRST_FREE_ID, VOCABULARY, (len(lengths), int(lengths.max()))))
-    ends = torch.from_numpy(lengths).long()
-    steps = torch.arange(ids.shape[1])
-    ids[steps == ends.unsqueeze(1) - 1] = EOS_ID
-    return ids.masked_fill(steps >= ends.unsqueeze(1), PAD_ID), ends
-
-
-def matrix_rate(seconds: float = 0.2) -> float:
-    """Multiply-adds per second of float32 products like the model's, [4000, 512] x [512, 2048]."""
-    left, right = torch.randn(4000, 512), torch.randn(512, 2048)
-    torch.mm(left, right)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        torch.mm(left, right)
-        count += 1
-    return count * 4000 * 512 * 2048 / (time.perf_counter() - started)
 
 
 def shares(work: Callable[[int], tuple[int, int, int]], runs: int) -> tuple[float, float, float, float]:
@@ -128,39 +87,14 @@ def train_steps(model: Seq2Seq, batches: list[Sides]) -> Callable[[int], tuple[i
     return step
 
 
-def decode_batches(
-    model: Seq2Seq, batches: list[Sides], beam_size: int, size: int
-) -> Callable[[int], tuple[int, int, int]]:
-    """One batch per call; every hypothesis is made as long as its source, since random weights know no end."""
-    config = SearchConfig(beam_size=beam_size, min_length_ratio=1.0, max_length_ratio=1.0, max_length_margin=0)
-
-    def decode(run: int) -> tuple[int, int, int]:
-        source, lengths = (part[:size] for part in batches[run % len(batches)][0])
-        with torch.inference_mode():
-            search(model.step, model.start(model.encode(source, lengths)), lengths - 1, config)
-        read, write = multiplications(MODEL, int(lengths.sum()), int(lengths.sum()), int((lengths**2).sum()))
-        return read + beam_size * write, int(lengths.sum()), len(source)
-
-    return decode
-
-
-def measure(precision: str, runs: int) -> list[Row]:
-    """The table's rows of one precision; made in a process of its own, so that the peak of memory is its own."""
+def measure(precision: str, runs: int) -> Row:
+    """The row of one precision; made in a process of its own, so that the peak of memory is its own."""
     torch.manual_seed(0)
     batches, padding = make_batches()
     model = Seq2Seq(MODEL).to(getattr(torch, precision))
-    rows = []
-    jobs = [("train, 4,000 tokens", f"{padding:.1%}", train_steps(model, batches))]
-    jobs += [
-        (f"decode, beam {beam}, 64 sentences", "", decode_batches(model.eval(), batches, beam, 64)) for beam in (1, 5)
-    ]
-    for name, share_of_padding, work in jobs:
-        model.train(name.startswith("train"))
-        tokens, sentences, share, rate = shares(work, runs)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-        figures = (f"{tokens:,.0f}", f"{sentences:,.1f}", f"{share:.0%}", share_of_padding, f"{memory:,.0f} MiB")
-        rows.append((name, precision, *figures, f"{2 * rate / 1e9:,.0f}"))
-    return rows
+    tokens, sentences, share, rate = shares(train_steps(model, batches), runs)
+    figures = (f"{tokens:,.0f}", f"{sentences:,.1f}", f"{share:.0%}", f"{padding:.1%}")
+    return ("train, 4,000 tokens", precision, *figures, f"{peak_memory():,.0f} MiB", f"{2 * rate / 1e9:,.0f}")
 
 
 @one_line_errors()
@@ -169,26 +103,21 @@ def main(
     bfloat16_runs: Annotated[int, typer.Option(min=0, help="The same in bfloat16, slow where a CPU lacks it.")] = 2,
     smoke: Annotated[bool, typer.Option(help="One run each, to see that it works.")] = False,
 ) -> None:
-    """Print the table of training and decoding speed."""
-    table = Table(title=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for heading in (
-        "what",
-        "precision",
-        "tokens/s",
-        "sentences/s",
-        "of the floor",
-        "padding",
-        "peak memory",
-        "GFLOP/s",
-    ):
-        table.add_column(heading, justify="left" if heading in ("what", "precision") else "right")
-    for precision, count in (("float32", 1 if smoke else runs), ("bfloat16", 0 if smoke else bfloat16_runs)):
-        if count:
-            print(f"measuring {precision} ...", file=sys.stderr)
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                for row in pool.apply(measure, (precision, count)):
+    """Print the tables of training and decoding speed."""
+    precisions = [("float32", 1 if smoke else runs), ("bfloat16", 0 if smoke else bfloat16_runs)]
+    headings = ("what", "precision", "tokens/s", "sentences/s", "of the floor", "padding", "peak memory", "GFLOP/s")
+    for title, job, names in (("training", measure, headings), ("decoding", measure_decoding, HEADINGS)):
+        table = Table(title=f"{title}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        for name in names:
+            table.add_column(name, justify="left" if name in ("what", "precision") else "right")
+        for precision, count in precisions:
+            if count:
+                print(f"measuring {title} in {precision} ...", file=sys.stderr)
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    rows = pool.apply(job, (precision, count))
+                for row in [rows] if job is measure else rows:
                     table.add_row(*row)
-    Console(width=120).print(table)
+        Console(width=140).print(table)
 
 
 if __name__ == "__main__":

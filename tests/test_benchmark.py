@@ -1,0 +1,59 @@
+"""The benchmark's own counting, on a small model."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from configurations import SMALL
+
+from seq2seq.config import EOS_ID, SearchConfig
+from seq2seq.model import Seq2Seq
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import benchmark_decoding
+
+    yield benchmark_decoding
+    for name in ("benchmark_decoding", "benchmark_floor"):
+        sys.modules.pop(name, None)
+
+
+def test_steps_and_waste_are_counted(benchmark) -> None:
+    torch.manual_seed(3)
+    model = Seq2Seq(SMALL).eval()
+    lengths = torch.tensor([3, 5, 9])
+    source = torch.full((3, 9), 0)
+    for row, length in enumerate(lengths):
+        source[row, : length - 1], source[row, length - 1] = 5, EOS_ID
+    found = benchmark.decode(model, (source, lengths), SearchConfig(beam_size=1, **benchmark.LIKE_THE_SOURCE))
+    # As many tokens as the source without its end, and the end: no row is stepped when its sentence is complete.
+    assert (found.steps, found.rows, found.wasted) == (9, 3 + 5 + 9, 0)
+    read, write = benchmark.multiplications(SMALL, 17, 17, 3 * 3 + 5 * 5 + 9 * 9)
+    assert found.arithmetic == read + write
+    found = benchmark.decode(model, (source, lengths), SearchConfig(beam_size=4, **benchmark.LIKE_THE_SOURCE))
+    assert (found.steps, found.wasted) == (9, 0)
+    assert 3 + 5 + 9 < found.rows <= 4 * (3 + 5 + 9)
+
+
+def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "matrix_rate", lambda: 1e9)
+    monkeypatch.setattr(benchmark, "bandwidth", lambda: 1e9)
+    monkeypatch.setattr(benchmark, "VOCABULARY", SMALL.source_vocabulary_size)
+    model = Seq2Seq(SMALL).eval()
+    for size in (1, 4):
+        sources = benchmark.random_sources(size, 2)
+        row = benchmark.measure_batches(model, sources, 2, "float32", benchmark.LIKE_THE_SOURCE)
+        assert len(row) == len(benchmark.HEADINGS)
+        assert (row[0], row[6]) == (f"beam 2, batch {size}", "0.0%")
+
+
+def test_weights_that_a_step_reads_are_counted_once(benchmark) -> None:
+    tied = Seq2Seq(SMALL)
+    loose = Seq2Seq(SMALL.model_copy(update={"tied_embeddings": "none", "bottleneck_size": SMALL.embedding_size}))
+    assert benchmark.bytes_read(tied) == benchmark.bytes_read(loose)
+    reading, stepping = benchmark.bytes_read(tied)
+    embedding = tied.encoder.embedding.weight.numel()
+    assert reading + stepping == 4 * (sum(weight.numel() for weight in tied.parameters()) - embedding)
