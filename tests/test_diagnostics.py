@@ -8,6 +8,7 @@ import pytest
 import torch
 from configurations import SMALL
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from oracles import backpropagate_through_time
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -225,7 +226,6 @@ class Watched(LightningModule):
         super().__init__()
         torch.manual_seed(0)
         self.model = Seq2Seq(SMALL)
-        self.found: list[dict[str, float]] = []
         self.scale = 1.0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002  # Lightning's signature
@@ -235,34 +235,40 @@ class Watched(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
-    def log(self, name: str, value: Any, **_: Any) -> None:
-        if not self.found or name in self.found[-1]:
-            self.found.append({})
-        self.found[-1][name] = float(value)
+
+class Rows(CSVLogger):
+    """Keeps what is logged."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.found: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.found.append({**metrics, "step": step or 0})
 
 
 def watch(callback: GradientFlow, tmp_path: Path, scale: float = 1.0, **trainer: Any) -> list[dict[str, float]]:
-    module = Watched()
+    module, rows = Watched(), Rows(tmp_path)
     module.scale = scale
     Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
         max_steps=4,
         callbacks=[callback],
-        logger=False,
+        logger=rows,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         **trainer,
     ).fit(module, DataLoader([pairs([3, 4], [5, 2])] * 8, batch_size=None))
-    return module.found
+    return rows.found
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*")
 def test_the_callback_shows_what_clipping_does(tmp_path: Path) -> None:
     by_norm = watch(GradientFlow(every=2), tmp_path, gradient_clip_val=0.05, gradient_clip_algorithm="norm")
-    assert len(by_norm) == 2
+    assert [figures["step"] for figures in by_norm] == [1, 3]
     for figures in by_norm:
         assert figures["gradient_norm_after/all"] == pytest.approx(0.05, rel=1e-4)
         assert figures["gradient_norm_before/all"] > 0.05

@@ -2,13 +2,16 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Callback
 
 from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.corpus import from_pairs
 from seq2seq.data import ParallelDataModule
+from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError
 from seq2seq.training import train
 from seq2seq.vocabulary import Vocabulary
@@ -23,6 +26,7 @@ def run(
     epochs: int,
     device: str = "cpu",
     smoke: bool = False,
+    callbacks: Sequence[Callback] = (),
     **changes: object,
 ) -> Path:
     """Learn to reverse ten words."""
@@ -40,7 +44,7 @@ def run(
     data = ParallelDataModule(
         from_pairs(PAIRS), from_pairs(PAIRS), vocabulary, vocabulary, batch_sentences=5, seed=1, cache=cache
     )
-    return train(model, training, data, out, device=device, epochs=epochs, smoke=smoke)
+    return train(model, training, data, out, device=device, epochs=epochs, smoke=smoke, callbacks=callbacks)
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")
@@ -57,6 +61,22 @@ def test_a_run_leaves_a_model_a_log_and_a_summary(tmp_path: Path, capfd: pytest.
     assert ", validation loss " in error.splitlines()[-1]
     assert "tokens/s" in error
     assert "reference:" in error
+
+
+@pytest.mark.filterwarnings("ignore:the corpus:UserWarning")
+def test_a_callback_sees_the_gradient_that_is_clipped(tmp_path: Path) -> None:
+    """The mean over the tokens, as the column `gradient_norm` has it, and not the sum."""
+    out = run(tmp_path / "run", tmp_path / "cache", epochs=2, callbacks=[GradientFlow(every=1)], clip_norm=0.2)
+    with (out / "log" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["clipping/length"]]
+    assert len(rows) == 4
+    for row in rows:
+        after = float(row["gradient_norm_after/all"])
+        assert after == pytest.approx(min(0.2, float(row["gradient_norm_before/all"])), rel=1e-3)
+        assert 0 < float(row["gradient_norm_before/all"]) < 20
+        assert float(row["clipping/cosine"]) == pytest.approx(1.0, abs=1e-4)
+        assert row["clipping/share"] in ("0.0", "1.0")
+        assert row["gate_saturation/encoder layer 1 forward forget"]
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")

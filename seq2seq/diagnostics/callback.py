@@ -59,17 +59,29 @@ class GradientFlow(Callback):
         if self.length is None:  # between the batches of an accumulated step
             return
         after = gradients_of(pl_module)
+        # A module that makes its gradient a mean just before it clips logs the length that it then has.
+        length = trainer.callback_metrics.get("gradient_norm", self.length)
         self.steps += 1
-        self.clipped += int(not torch.isclose(total_norm(after), self.length, rtol=1e-5))
-        self.length = None
+        self.clipped += int(not torch.isclose(total_norm(after), length, rtol=1e-5))
+        scale, self.length = float(length / self.length), None
         if not self.before:
             return
-        figures = clipping(self.before, after) | {"clipping/share": self.clipped / self.steps}
-        figures["gradient_not_finite"] = float(self.count_faults())
+        figures = {"gradient_not_finite": float(self.count_faults()), "clipping/share": self.clipped / self.steps}
+        if after:  # otherwise the step was skipped
+            figures |= clipping({name: gradient * scale for name, gradient in self.before.items()}, after)
         figures |= self.saturation(pl_module, batch)
-        for name, figure in figures.items():
-            pl_module.log(name, figure, batch_size=1)
+        for logger in trainer.loggers:
+            # Straight to the loggers: through `pl_module.log` only every so many steps would be kept.
+            logger.log_metrics(figures, step=trainer.global_step - 1)
         self.steps, self.clipped, self.before = 0, 0, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a continued training goes on counting from."""
+        return {"steps": self.steps, "clipped": self.clipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.steps, self.clipped = state_dict["steps"], state_dict["clipped"]
 
     def count_faults(self) -> int:
         """Parameters whose gradient is not finite; the first is named."""

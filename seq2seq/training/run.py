@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def train(
     restart: bool = False,
     start: Path | None = None,
     search: SearchConfig = GREEDY,
+    callbacks: Sequence[Callback] = (),
     languages: tuple[str, str] = ("", ""),
     smoke: bool = False,
 ) -> Path:
@@ -65,6 +67,7 @@ def train(
         restart: forget what was saved and start over.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         search: how validation translates.
+        callbacks: what else watches, as `diagnostics.GradientFlow`.
         languages: names of source and target language, for the folder's metadata.
         smoke: two batches and one validation batch only, to see that everything works; nothing to go on from is saved.
 
@@ -90,7 +93,7 @@ def train(
         start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
-    callbacks = build_callbacks(config, out, best, None if smoke else state)
+    callbacks = [*build_callbacks(config, out, best, None if smoke else state), *callbacks]
     trainer = Trainer(
         **engine,
         max_epochs=1 if smoke else config.max_epochs,
