@@ -27,12 +27,14 @@ class DecoderState:
     """What one step of the decoder leaves for the next.
 
     `recurrent` and `feed` have a row per hypothesis. The memories have a row per sentence, equally many consecutive
-    hypotheses each, so that a beam does not copy its source.
+    hypotheses each, so that a beam does not copy its source. `attention` has the weights of the step that led here,
+    `[rows, source_steps]`: `None` before the first step, after `select` and in a model without attention.
     """
 
     recurrent: StackState
     memories: tuple[Memory, ...]
     feed: Tensor | None
+    attention: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -157,16 +159,17 @@ class Decoder(nn.Module):
         embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
         if state.feed is not None:
             outputs, recurrent = self.stack.step(torch.cat([embedded, state.feed], dim=-1), state.recurrent)
-            combined, _ = self.combine_context(outputs, state)
-            return combined, DecoderState(recurrent, state.memories, combined)
+            combined, weights = self.combine_context(outputs, state)
+            return combined, DecoderState(recurrent, state.memories, combined, weights.flatten(0, 1))
         outputs, below = self.bottom.step(embedded, state.recurrent[:1])
-        contexts = self.attend_rows(0, outputs, state)
+        contexts, attention = self.attend_rows(0, outputs, state)
         joined = contexts[0] if contexts else None
         outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
         outputs, above = self.upper.step(outputs, state.recurrent[1:], joined)
         if self.config.output_attention:
-            contexts += self.attend_rows(1, outputs, state)
-        return torch.cat([outputs, *contexts], dim=-1), DecoderState(below + above, state.memories, None)
+            more, attention = self.attend_rows(1, outputs, state)
+            contexts += more
+        return torch.cat([outputs, *contexts], dim=-1), DecoderState(below + above, state.memories, None, attention)
 
     def attend(
         self, index: int, queries: Float[Tensor, "sentences queries hidden"], state: DecoderState
@@ -177,13 +180,15 @@ class Decoder(nn.Module):
         contexts, weights = self.attentions[index](queries, state.memories[index])
         return [contexts], weights
 
-    def attend_rows(self, index: int, queries: Float[Tensor, "rows hidden"], state: DecoderState) -> list[Tensor]:
+    def attend_rows(
+        self, index: int, queries: Float[Tensor, "rows hidden"], state: DecoderState
+    ) -> tuple[list[Tensor], Tensor | None]:
         """The same for one query per row: the rows of a sentence are its queries."""
         if not self.attentions:
-            return []
-        sentences = len(state.memories[index].is_token)
-        contexts, _ = self.attend(index, queries.unflatten(0, (sentences, -1)), state)
-        return [contexts[0].flatten(0, 1)]
+            return [], None
+        memory = state.memories[index]
+        contexts, weights = self.attentions[index](queries.unflatten(0, (len(memory.is_token), -1)), memory)
+        return [contexts.flatten(0, 1)], weights.flatten(0, 1)
 
     def combine_context(
         self, outputs: Float[Tensor, "rows hidden"], state: DecoderState

@@ -2,7 +2,7 @@
 
 import math
 
-import oracles
+import oracles_search as oracles
 import pytest
 import torch
 from translators import VOCABULARY, build, packaged
@@ -39,7 +39,7 @@ def begins(vocabulary: Vocabulary, tokens: tuple[int, ...], prefix: str) -> bool
 def test_the_best_of_all_outputs_that_begin_so_is_found(seed: int, prefix: str) -> None:
     network = oracles.ToyNetwork(len(FEW), seed)
     config = SearchConfig(beam_size=400, n_best=5, max_length=3, max_length_ratio=None, forbid_unk=True)
-    everything = oracles.exhaustive(network, seed, 3, config)
+    everything = oracles.exhaustive(network, oracles.Sentence(seed, 3), config)
     truth = [one for one in everything if UNK_ID not in one.tokens and begins(FEW, one.tokens, prefix)][:5]
     assert truth
     wanted = Demands(FEW).prefix(prefix)

@@ -26,7 +26,7 @@ def test_a_step_is_the_mean_of_the_models(mean: str) -> None:
     models = [one.model for one in (FIRST, SECOND, THIRD)]
     with torch.no_grad():
         for tokens in ([BOS_ID, BOS_ID], [7, 9], [8, 8]):
-            before = state.states
+            before = state.members
             log_probs, state = translator.ensemble.step(torch.tensor(tokens), state)
             each = [
                 model.step(torch.tensor(tokens), one)[0].double() for model, one in zip(models, before, strict=True)

@@ -13,7 +13,7 @@ class SearchConfig(Config):
     """How translations are searched for. Lengths are in target tokens and do not count `<E>`; scores are in nats.
 
     A hypothesis' score, by which `n_best` are chosen, is its log-probability divided by the length penalty, plus
-    `word_reward` for every token.
+    `word_reward` for every token, plus the coverage penalty, which is at most 0.
     """
 
     beam_size: Size = 5
@@ -24,6 +24,9 @@ class SearchConfig(Config):
     alpha: Annotated[float, Field(ge=0)] = 1.0
     word_reward: Annotated[float, Field(ge=0)] = 0.0
     """Added to the score for every token; usual with length_penalty='none' (He et al. 2016)."""
+    coverage_penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Times the sum over the source tokens of log(min(attention it has had, 1)); 0: none (Wu et al. 2016). The model
+    needs attention."""
     patience: Annotated[float, Field(gt=0)] | None = None
     """A sentence is done once `patience` times `beam_size` hypotheses have finished (Kasai et al. 2022); `None`: once
     no other one could win, which is exact."""
@@ -39,6 +42,11 @@ class SearchConfig(Config):
     """Ids that are never chosen; a prefix may still have them."""
     forbid_unk: bool = False
     """The same for `<unk>`."""
+    beam_groups: Size = 1
+    """Divide the beam into so many groups, each steered away from the tokens that those before it choose; `n_best` are
+    taken evenly from all of them (Vijayakumar et al. 2018)."""
+    diversity: Annotated[float, Field(ge=0)] = 0.5
+    """Of several `beam_groups`: what a token loses in the ranking for each time that an earlier group chose it."""
     samples: Annotated[int, Field(ge=0)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""
@@ -77,22 +85,39 @@ class SearchConfig(Config):
             raise ValueError(
                 f"n_best must be at most beam_size, got {self.n_best} and {self.beam_size}; widen the beam"
             )
+        if self.beam_size % self.beam_groups:
+            raise ValueError(
+                f"beam_groups must divide beam_size, got {self.beam_groups} and {self.beam_size}; "
+                f"use beam_size={self.beam_size + -self.beam_size % self.beam_groups}"
+            )
+        if self.patience is not None and self.beam_groups > 1:
+            raise ValueError(
+                "a group that lost its patience would no longer steer the others, "
+                f"got patience={self.patience} and beam_groups={self.beam_groups}; leave one out"
+            )
         if self.patience is not None and self.patience * self.beam_size < self.n_best:
             raise ValueError(
                 "patience times beam_size must be at least n_best, "
                 f"got {self.patience} times {self.beam_size} and {self.n_best}; raise patience"
             )
-        drawing = {"temperature": self.temperature != 1, "top_k": self.top_k, "top_p": self.top_p}
-        for name, is_set in drawing.items():
+        of_sampling = {"temperature": self.temperature != 1, "top_k": self.top_k, "top_p": self.top_p}
+        for name, is_set in of_sampling.items():
             if is_set:
-                raise ValueError(f"{name} is for sampling, got samples=0; give samples, or leave {name} out")
+                raise ValueError(
+                    f"{name} is for sampling, got {name}={getattr(self, name)} and samples=0; "
+                    "give samples, or leave it out"
+                )
 
     def _check_sampling(self) -> None:
-        if self.n_best != 1:
-            raise ValueError(
-                f"all samples are returned, got samples={self.samples} and n_best={self.n_best}; leave n_best out"
-            )
-        if self.patience is not None:
-            raise ValueError(
-                f"patience is for a beam, got samples={self.samples} and patience={self.patience}; leave one out"
-            )
+        of_beam = {
+            "n_best": self.n_best > 1,
+            "patience": self.patience is not None,
+            "coverage_penalty": self.coverage_penalty,
+            "beam_groups": self.beam_groups > 1,
+        }
+        for name, is_set in of_beam.items():
+            if is_set:
+                raise ValueError(
+                    f"{name} chooses among a beam's hypotheses and samples are all returned, "
+                    f"got {name}={getattr(self, name)} and samples={self.samples}; leave one out"
+                )

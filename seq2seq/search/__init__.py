@@ -8,12 +8,27 @@ from torch import Tensor
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search.beam import beam_search
+from seq2seq.search.constraints import has_phrases
+from seq2seq.search.ensemble import EnsembleState, Mean, ensemble_step, join
 from seq2seq.search.greedy import greedy_search
 from seq2seq.search.hypothesis import Hypothesis, State, StateT, Step
 from seq2seq.search.rules import Phrase
 from seq2seq.search.sampling import sample
 
-__all__ = ["Hypothesis", "Phrase", "State", "Step", "beam_search", "greedy_search", "sample", "search"]
+__all__ = [
+    "EnsembleState",
+    "Hypothesis",
+    "Mean",
+    "Phrase",
+    "State",
+    "Step",
+    "beam_search",
+    "ensemble_step",
+    "greedy_search",
+    "join",
+    "sample",
+    "search",
+]
 
 
 def search(
@@ -23,6 +38,7 @@ def search(
     config: SearchConfig,
     *,
     prefixes: Sequence[Phrase] | None = None,
+    constraints: Sequence[Sequence[Phrase]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of every sentence: `config.samples` drawn ones, or else the `n_best` best ones, best first.
@@ -33,17 +49,30 @@ def search(
         source_lengths: in tokens, not counting `<E>`.
         config: how to search. 0 samples and a beam of 1 make it `greedy_search`, a wider beam `beam_search`.
         prefixes: token ids that each sentence's hypotheses begin with; none where empty.
+        constraints: phrases of token ids that each sentence's hypotheses contain, in any order; a beam finds good
+            places for them if it is wider than they have tokens.
         seeds: of sampling, one per sentence, joined to `config.seed`; `None`: 0 for all.
 
     Raises:
-        ConfigError: if there are not as many prefixes or seeds as sentences, or if ids are not in the vocabulary.
+        ConfigError: if there are not as many prefixes, constraints or seeds as sentences; if ids are not in the
+            vocabulary; if an argument does not go together with the configuration or the model.
     """
-    for name, given in (("prefixes", prefixes), ("seeds", seeds)):
+    for name, given in (("prefixes", prefixes), ("constraints", constraints), ("seeds", seeds)):
         if given is not None and len(given) != len(source_lengths):
-            raise ConfigError(f"there must be as many {name} as sentences, got {len(given)} and {len(source_lengths)}")
+            raise ConfigError(
+                f"there must be as many {name} as sentences, got {len(given)} and {len(source_lengths)}; "
+                "give empty ones where there are none"
+            )
     if config.samples:
+        if has_phrases(constraints):
+            raise ConfigError(
+                f"constraints need a beam, got them and samples={config.samples}; set samples to 0 or leave them out"
+            )
         return sample(step, state, source_lengths, config, prefixes=prefixes, seeds=seeds)
-    if config.beam_size == 1:
+    if seeds is not None:
+        raise ConfigError("seeds are for sampling, got them and samples=0; give samples or leave them out")
+    # What chooses among several hypotheses is a beam's business, be it one of 1.
+    if config.beam_size == 1 and not config.coverage_penalty and not has_phrases(constraints):
         found = greedy_search(step, state, source_lengths, config, prefixes=prefixes)
         return [[hypothesis] for hypothesis in found]
-    return beam_search(step, state, source_lengths, config, prefixes=prefixes)
+    return beam_search(step, state, source_lengths, config, prefixes=prefixes, constraints=constraints)

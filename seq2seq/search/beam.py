@@ -1,18 +1,22 @@
 """Beam search over a whole batch at once."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from seq2seq.config import BOS_ID, EOS_ID, SearchConfig
-from seq2seq.search.finished import Continuations, Finished, Trail
+from seq2seq.config import SearchConfig
+from seq2seq.errors import ConfigError
+from seq2seq.search.allocation import in_turn
+from seq2seq.search.diverse import merge, one_group_after_another
+from seq2seq.search.finished import Finished, Trail
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step
-from seq2seq.search.lengths import Limits, length_limits
+from seq2seq.search.live import Live, Task
 from seq2seq.search.penalties import best_possible
-from seq2seq.search.rules import Phrase, Rules
-from seq2seq.search.topk import best_text, without_nan
+from seq2seq.search.ranking import Rank, by_log_prob
+from seq2seq.search.rules import Phrase
 
 
 @torch.no_grad()
@@ -23,6 +27,7 @@ def beam_search(
     config: SearchConfig,
     *,
     prefixes: Sequence[Phrase] | None = None,
+    constraints: Sequence[Sequence[Phrase]] | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` best hypotheses found for every sentence, best first; fewer where fewer exist.
 
@@ -38,80 +43,57 @@ def beam_search(
         source_lengths: in tokens, not counting `<E>`.
         config: every field but those of sampling is used.
         prefixes: token ids that each sentence's hypotheses begin with.
+        constraints: phrases of token ids that each sentence's hypotheses contain; see `allocation`.
 
     Reference:
         Huang, Zhao, Ma (2017), "When to Finish? Optimal Beam Search for Neural Text Generation", arXiv:1809.00069,
         for the idea of the stopping rule.
     """
-    batch, device = len(source_lengths), source_lengths.device
+    batch = len(source_lengths)
     if batch == 0:
         return []
-    limits = length_limits(source_lengths, config, prefixes)
-    rules = Rules.of(config, prefixes, device)
-    sentences = torch.arange(batch, device=device)  # those not yet done
-    # Live hypotheses: [sentences, width]. The width grows from 1 to beam_size, so that no two are ever copies.
-    tokens = torch.full((batch, 1), BOS_ID, device=device)
-    log_probs = torch.zeros(batch, 1, device=device)
-    history = tokens[:, :, None][:, :, :0]  # [sentences, width, length]
-    finished = Finished.none(batch, config.n_best, device)
+    task = Task.of(source_lengths, config, prefixes, constraints)
+    if config.beam_groups == 1:
+        rank = by_log_prob if task.constraints is None else in_turn
+        return _run(step, state, task, config, rank)
+    if task.constraints is not None:
+        raise ConfigError(
+            f"constraints and groups both divide the beam, got both and beam_groups={config.beam_groups}; set it to 1"
+        )
+    # Each group is searched for as if it were a sentence of its own.
+    groups = torch.arange(batch, device=source_lengths.device).repeat_interleave(config.beam_groups)
+    found = _run(step, state.select(groups), task.select(groups), config, one_group_after_another(config))
+    return merge(found, config)
+
+
+def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, rank: Rank) -> list[list[Hypothesis]]:
+    """The finished hypotheses of every sentence, or group of one."""
+    batch = len(task.source_lengths)
+    together, beam_size = config.beam_groups, config.beam_size // config.beam_groups
+    sentences = torch.arange(batch, device=task.source_lengths.device)  # those not yet done
+    live = Live.start(task)
+    finished = Finished.none(batch, -(-config.n_best // together), sentences.device)
     trail = Trail([], [], [])
-    length = 0
-    while True:
-        next_log_probs, state = step(tokens.flatten(), state)
-        if rules.bind:
-            next_log_probs = rules.apply(next_log_probs, history.flatten(0, 1), len(sentences))
-        ranked = _rank(next_log_probs, log_probs, length, limits, config.beam_size)
-        finished.add(sentences, ranked, length, config)
-        live = ranked.select(*_best_unended(ranked, config.beam_size))
-        trail.append(live, sentences, batch)
-        could_win = best_possible(live.log_probs, limits.longest, config) > finished.scores[sentences, -1:]
+    for length in itertools.count():
+        next_log_probs, state = step(live.tokens.flatten(), state)
+        live = live.attending(state, config)
+        next_log_probs = task.rules.apply(next_log_probs, live.history, length, len(sentences))
+        ranked = rank(next_log_probs, live, length, task, beam_size)
+        finished.add(sentences, ranked.first(beam_size), length, live.coverage_scores(task, config), config)
+        chosen = ranked.unended(beam_size)
+        trail.append(chosen, sentences, batch)
+        could_win = best_possible(chosen.log_probs, task.limits.longest, config) > finished.scores[sentences, -1:]
         if config.patience is not None:
-            could_win &= (finished.counts[sentences] < config.patience * config.beam_size)[:, None]
-        (going_on,) = could_win.any(dim=1).nonzero(as_tuple=True)
+            could_win &= (finished.counts[sentences] < config.patience * beam_size)[:, None]
+        # The groups of a sentence wait for one another, because each is shown what the others choose.
+        is_live = could_win.any(dim=1).view(-1, together).any(dim=1).repeat_interleave(together)
+        (going_on,) = is_live.nonzero(as_tuple=True)
         if len(going_on) == 0:
             break
-        width = int(could_win.sum(dim=1).max())
-        parents = live.parents[going_on, :width]
-        state = state.select((going_on[:, None] * log_probs.shape[1] + parents).flatten())
-        sentences, limits, rules = sentences[going_on], limits.select(going_on), rules.select(going_on)
-        tokens, log_probs = live.tokens[going_on, :width], live.log_probs[going_on, :width]
-        if rules.bind:
-            history = torch.cat([history[going_on[:, None], parents], tokens[:, :, None]], dim=-1)
-        length += 1
+        # Where the order is not that of the log-probabilities, what cannot win still decides what else is chosen.
+        wanted = could_win if rank is by_log_prob else chosen.log_probs > -torch.inf
+        chosen = chosen.select(going_on).first(int(wanted.sum(dim=1).max()))
+        state = state.select((going_on[:, None] * live.tokens.shape[1] + chosen.parents).flatten())
+        sentences, task = sentences[going_on], task.select(going_on)
+        live = live.follow(going_on, chosen, task)
     return finished.hypotheses(trail)
-
-
-def _rank(
-    next_log_probs: Float[Tensor, "rows vocabulary"],
-    log_probs: Float[Tensor, "sentences width"],
-    length: int,
-    limits: Limits,
-    beam_size: int,
-) -> Continuations:
-    """The best continuations of live hypotheses of `length` tokens, best first; rows are sentences times width."""
-    sentences, width = log_probs.shape
-    # At most beam_size of 2 * beam_size candidates can be <E>, so the beam would always stay full. One candidate
-    # less makes a beam of 1 that meets <E> stop, as greedy search does; a wider one loses at most its last place,
-    # and only where every live hypothesis would rather end.
-    needed = 2 * beam_size - 1
-    text, parents, tokens = best_text(next_log_probs, log_probs, needed)
-    text = text.where((length < limits.longest)[:, None], -torch.inf)
-    end = without_nan(log_probs + next_log_probs[:, EOS_ID].float().view(sentences, width))
-    end = end.where((length >= limits.shortest)[:, None], -torch.inf)
-
-    parents = torch.cat([torch.arange(width, device=parents.device).expand(sentences, -1), parents], dim=1)
-    tokens = torch.cat([tokens.new_full((sentences, width), EOS_ID), tokens], dim=1)
-    candidates = torch.cat([end, text], dim=1)
-    best, columns = candidates.topk(min(needed, candidates.shape[1]), dim=1)
-    parents, tokens = parents.gather(1, columns), tokens.gather(1, columns)
-    rows = torch.arange(sentences, device=parents.device)[:, None] * width + parents
-    return Continuations(parents, tokens, next_log_probs[rows, tokens].float(), best)
-
-
-def _best_unended(
-    ranked: Continuations, beam_size: int
-) -> tuple[Float[Tensor, "sentences chosen"], Int[Tensor, "sentences chosen"]]:
-    """Log-probabilities and columns of the best `beam_size` candidates that do not end."""
-    unended = ranked.log_probs.where(ranked.tokens != EOS_ID, -torch.inf)
-    best, columns = unended.topk(min(beam_size, unended.shape[1]), dim=1)
-    return best, columns

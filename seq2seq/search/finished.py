@@ -1,4 +1,4 @@
-"""What a beam search keeps: the live hypotheses' continuations, the way they came, and the finished ones."""
+"""What a beam search leaves behind: the way that its hypotheses came, and the finished ones."""
 
 from dataclasses import dataclass
 
@@ -8,28 +8,8 @@ from torch import Tensor
 
 from seq2seq.config import EOS_ID, SearchConfig
 from seq2seq.search.hypothesis import Hypothesis, impossible
+from seq2seq.search.live import Continuations
 from seq2seq.search.penalties import score
-
-
-@dataclass(frozen=True, slots=True)
-class Continuations:
-    """Live hypotheses with one token more, in the order in which they are chosen."""
-
-    parents: Int[Tensor, "sentences candidates"]
-    """Which live hypothesis is continued: its column."""
-    tokens: Int[Tensor, "sentences candidates"]
-    token_log_probs: Float[Tensor, "sentences candidates"]
-    log_probs: Float[Tensor, "sentences candidates"]
-    """-inf where there is no candidate."""
-
-    def select(
-        self, log_probs: Float[Tensor, "sentences chosen"], columns: Int[Tensor, "sentences chosen"]
-    ) -> "Continuations":
-        """These `columns`, with other `log_probs`."""
-        parents, tokens, token_log_probs = (
-            field.gather(1, columns) for field in (self.parents, self.tokens, self.token_log_probs)
-        )
-        return Continuations(parents, tokens, token_log_probs, log_probs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +68,37 @@ class Finished:
         return cls(nothing, nothing.clone(), nothing.clone(), nowhere, nowhere.clone(), nowhere[:, 0].clone())
 
     def add(
-        self, sentences: Int[Tensor, "sentences"], ranked: Continuations, length: int, config: SearchConfig
+        self,
+        sentences: Int[Tensor, "sentences"],
+        ranked: Continuations,
+        length: int,
+        coverage_scores: Float[Tensor, "sentences width"] | None,
+        config: SearchConfig,
     ) -> None:
-        """Let in the candidates of these `sentences` that end within the beam, if they are good enough."""
-        ends = ranked.tokens[:, : config.beam_size] == EOS_ID
+        """Let in those continuations of hypotheses of `length` tokens that end, if they are good enough.
+
+        Args:
+            sentences: whose they are.
+            ranked: those within the beam, ended or not.
+            coverage_scores: added to the scores of what continues these hypotheses.
+        """
+        ends = ranked.tokens == EOS_ID
         if not ends.any():
             return
-        log_probs = ranked.log_probs[:, : config.beam_size].where(ends, -torch.inf)
+        log_probs = ranked.log_probs.where(ends, -torch.inf)
         self.counts[sentences] += (log_probs > -torch.inf).sum(dim=1)
         lengths = torch.full_like(log_probs, length, dtype=torch.long)
         scores = score(log_probs, lengths, config)
+        if coverage_scores is not None:
+            scores = scores + coverage_scores.gather(1, ranked.parents)
         n_best = self.scores.shape[1]
         # Stable, so that of equals the one found first stays in front.
         scores, order = torch.cat([self.scores[sentences], scores], dim=1).sort(dim=1, descending=True, stable=True)
         self.scores[sentences] = scores[:, :n_best]
         for field, new in (
             (self.log_probs, log_probs),
-            (self.end_log_probs, ranked.token_log_probs[:, : config.beam_size]),
-            (self.columns, ranked.parents[:, : config.beam_size]),
+            (self.end_log_probs, ranked.token_log_probs),
+            (self.columns, ranked.parents),
             (self.lengths, lengths),
         ):
             field[sentences] = torch.cat([field[sentences], new], dim=1).gather(1, order[:, :n_best])

@@ -8,10 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
+from seq2seq.errors import ConfigError
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step, impossible
-from seq2seq.search.lengths import Limits, length_limits
+from seq2seq.search.lengths import Limits
+from seq2seq.search.live import Task
 from seq2seq.search.penalties import score
-from seq2seq.search.rules import Phrase, Rules
+from seq2seq.search.rules import Phrase
 from seq2seq.search.topk import best_text, without_nan
 
 Choose = Callable[[Float[Tensor, "rows vocabulary"], int, Limits, Int[Tensor, "rows"]], Int[Tensor, "rows"]]
@@ -38,10 +40,15 @@ def greedy_search(
         source_lengths: in tokens, not counting `<E>`.
         config: the limits, the rules of what may follow and the score are used.
         prefixes: token ids that each sentence's hypothesis begins with.
+
+    Raises:
+        ConfigError: if there is a coverage penalty, which is left to beam search.
     """
-    limits = length_limits(source_lengths, config, prefixes)
-    rules = Rules.of(config, prefixes, source_lengths.device)
-    return walk(step, state, limits, rules, config, most_probable)
+    if config.coverage_penalty:
+        raise ConfigError(
+            f"greedy search knows no coverage, got coverage_penalty={config.coverage_penalty}; use beam_search"
+        )
+    return walk(step, state, Task.of(source_lengths, config, prefixes, None), config, most_probable)
 
 
 def most_probable(
@@ -58,17 +65,15 @@ def most_probable(
     return tokens[:, 0].where(best > end, ended)
 
 
-def walk(
-    step: Step[StateT], state: StateT, limits: Limits, rules: Rules, config: SearchConfig, choose: Choose
-) -> list[Hypothesis]:
+def walk(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, choose: Choose) -> list[Hypothesis]:
     """One hypothesis for every row of the state, which ends with the first `<E>` that is chosen.
 
     Args:
-        limits, rules: of every row.
+        task: of every row.
         config: for the score.
         choose: the next token of every row.
     """
-    device, count = limits.longest.device, len(limits.longest)
+    device, count = task.source_lengths.device, len(task.source_lengths)
     if count == 0:
         return []
     rows = torch.arange(count, device=device)  # those not yet at <E>
@@ -78,10 +83,9 @@ def walk(
     log_prob_columns: list[Tensor] = []
     for length in itertools.count():
         log_probs, state = step(tokens, state)
-        if rules.bind:
-            history = torch.stack(token_columns, dim=1)[rows] if token_columns else tokens[:, None][:, :0]
-            log_probs = rules.apply(log_probs, history, len(rows))
-        tokens = choose(log_probs, length, limits, rows)
+        history = torch.stack(token_columns, dim=1)[rows] if task.rules.no_repeat and token_columns else None
+        log_probs = task.rules.apply(log_probs, history, length, len(rows))
+        tokens = choose(log_probs, length, task.limits, rows)
         chosen = without_nan(log_probs.gather(1, tokens[:, None]).squeeze(1).float())
         chosen = chosen.where(tokens != PAD_ID, -torch.inf)
         # Where nothing is possible the row ends too.
@@ -92,8 +96,7 @@ def walk(
         if len(live) == 0:
             break
         if len(live) < len(tokens):
-            rows, tokens, state = rows[live], tokens[live], state.select(live)
-            limits, rules = limits.select(live), rules.select(live)
+            rows, tokens, state, task = rows[live], tokens[live], state.select(live), task.select(live)
     return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), config)
 
 

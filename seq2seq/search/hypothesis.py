@@ -13,7 +13,11 @@ Same = TypeVar("Same")
 
 @runtime_checkable
 class State(Protocol):
-    """What a step function remembers of its rows, batch first."""
+    """What a step function remembers of its rows, batch first.
+
+    A state that comes from a step may also have `attention`, `[rows, source_steps]`: how that step's attention was
+    divided over the source, whose tokens come first (`<E>` and padding after them). The coverage penalty needs it.
+    """
 
     def select(self: Same, rows: Int[Tensor, "selected"]) -> Same:
         """The state of these rows, in this order; a row may be repeated or left out."""
@@ -27,13 +31,19 @@ Step = Callable[[Int[Tensor, "rows"], StateT], tuple[Float[Tensor, "rows vocabul
 may not write into what it returned before."""
 
 
+def attention_of(state: State) -> Float[Tensor, "rows source_steps"] | None:
+    """The attention of the step that led to this state, if it says."""
+    attention: Tensor | None = getattr(state, "attention", None)
+    return attention
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One output. `tokens` has no `<E>`, but both probabilities count it.
 
     Attributes:
         tokens: ids, without `<S>` and `<E>`.
-        score: `log_prob` divided by the length penalty.
+        score: by which hypotheses are chosen; see `SearchConfig`.
         log_prob: natural logarithm of the probability of `tokens` followed by `<E>`.
         token_log_probs: one per token and a last one for `<E>`.
     """

@@ -23,15 +23,15 @@ class Limits(NamedTuple):
 
 
 def length_limits(
-    source_lengths: Int[Tensor, "batch"], config: SearchConfig, demands: Sequence[Sequence[int]] | None = None
+    source_lengths: Int[Tensor, "batch"], config: SearchConfig, demands: Sequence[int] | None = None
 ) -> Limits:
     """The limits by number and by ratio to `source_lengths`, which do not count `<E>`; the upper one rules.
 
-    Tokens that a sentence's translation must have always fit: `demands` raise the upper limit.
+    So many tokens as a sentence's translation must have, its `demands`, always fit: they raise the upper limit.
     """
     longest = [_longest(length, config) for length in source_lengths.tolist()]
     if demands is not None:
-        longest = [max(length, len(demand)) for length, demand in zip(longest, demands, strict=True)]
+        longest = [max(pair) for pair in zip(longest, demands, strict=True)]
     shortest = [
         min(most, max(config.min_length, _ceil(config.min_length_ratio * length)))
         for most, length in zip(longest, source_lengths.tolist(), strict=True)

@@ -20,10 +20,27 @@ def best_possible(
     """A score that no continuation of a live hypothesis can exceed.
 
     A log-probability only falls as tokens are added, the penalty that divides it never falls, and the word reward
-    grows: the best there can be is that all tokens to come are certain, and that there are as many as may be. A model
-    that is certain reaches it, so no closer bound holds for every model.
+    grows, and full coverage costs nothing: the best there can be is that all tokens to come are certain, and that
+    there are as many as may be. A model that is certain reaches it, so no closer bound holds for every model.
     """
     return score(log_probs, longest[:, None], config)
+
+
+def coverage_score(
+    coverage: Float[Tensor, "sentences width source"], source_lengths: Int[Tensor, "sentences"], config: SearchConfig
+) -> Float[Tensor, "sentences width"]:
+    """coverage_penalty * sum over the source tokens of log(min(attention that it has had, 1)): 0 where every one has
+    had as much as one target token gives, and below 0 where not.
+
+    Note: `<E>` of the source needs no attention and is left out. A token without any counts as one with the smallest
+    number there is, so that a score is never -inf for that.
+
+    Reference:
+        Wu et al. (2016), "Google's Neural Machine Translation System", arXiv:1609.08144, equation 14.
+    """
+    is_word = torch.arange(coverage.shape[2], device=coverage.device) < source_lengths[:, None]
+    logs = coverage.clamp(min=torch.finfo(coverage.dtype).tiny, max=1.0).log()
+    return config.coverage_penalty * logs.where(is_word[:, None], 0.0).sum(dim=-1)
 
 
 def length_penalty(lengths: Int[Tensor, "*shape"], config: SearchConfig) -> Float[Tensor, "*shape"]:

@@ -46,34 +46,33 @@ class Rules:
         """The rules for these sentences."""
         return self if self.prefixes is None else replace(self, prefixes=self.prefixes[sentences])
 
-    @property
-    def bind(self) -> bool:
-        """Whether there are any."""
-        return self.forbidden is not None or self.no_repeat > 0 or self.prefixes is not None
-
     def apply(
         self,
         next_log_probs: Float[Tensor, "rows vocabulary"],
-        history: Int[Tensor, "rows steps"],
+        history: Int[Tensor, "*rows length"] | None,
+        length: int,
         sentences: int,
     ) -> Float[Tensor, "rows vocabulary"]:
-        """A copy with -inf where a token may not follow.
+        """The same with -inf where a token may not follow: a copy, or itself where there are no rules.
 
         Args:
-            next_log_probs: of the token after `history`.
-            history: the tokens of each row so far.
-            sentences: how many; the rows are sentences times any width.
+            next_log_probs: of the next token; the rows are sentences times any width.
+            history: the tokens of each row so far; `no_repeat` needs it.
+            length: how many there are.
+            sentences: how many.
         """
-        if history.shape[1] == 0:
+        if self.forbidden is None and not self.no_repeat and self.prefixes is None:
+            return next_log_probs
+        if length == 0:
             check_vocabulary(self.forbidden, next_log_probs.shape[1], "forbidden_tokens")
             check_vocabulary(self.prefixes, next_log_probs.shape[1], "prefixes")
         allowed = next_log_probs.to(torch.float32, copy=True)
         if self.forbidden is not None:
             allowed[:, self.forbidden] = -torch.inf
-        if self.no_repeat:
-            forbid_repetition(allowed, history, self.no_repeat)
-        if self.prefixes is not None and history.shape[1] < self.prefixes.shape[1]:
-            given = self.prefixes[:, history.shape[1]].repeat_interleave(len(history) // sentences)
+        if self.no_repeat and history is not None:
+            forbid_repetition(allowed, history.reshape(len(allowed), -1), self.no_repeat)
+        if self.prefixes is not None and length < self.prefixes.shape[1]:
+            given = self.prefixes[:, length].repeat_interleave(len(allowed) // sentences)
             (rows,) = (given >= 0).nonzero(as_tuple=True)
             allowed[rows] = -torch.inf
             allowed[rows, given[rows]] = next_log_probs[rows, given[rows]].float()

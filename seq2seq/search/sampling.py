@@ -16,8 +16,9 @@ from torch import Tensor
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
 from seq2seq.search.greedy import walk
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step
-from seq2seq.search.lengths import Limits, length_limits
-from seq2seq.search.rules import Phrase, Rules
+from seq2seq.search.lengths import Limits
+from seq2seq.search.live import Task
+from seq2seq.search.rules import Phrase
 from seq2seq.search.topk import BLOCK, as_blocks, without_nan
 
 
@@ -46,9 +47,9 @@ def sample(
     """
     batch, device = len(source_lengths), source_lengths.device
     owners = torch.arange(batch, device=device).repeat_interleave(config.samples)
-    limits = length_limits(source_lengths, config, prefixes).select(owners)
-    rules = Rules.of(config, prefixes, device).select(owners)
-    own = torch.tensor(seeds if seeds is not None else [0] * batch, dtype=torch.long, device=device)[owners]
+    task = Task.of(source_lengths, config, prefixes, None).select(owners)
+    seeds = [0] * batch if seeds is None else [seed % 2**63 for seed in seeds]
+    own = torch.tensor(seeds, dtype=torch.long, device=device)[owners]
     numbers = torch.arange(config.samples, device=device).repeat(batch)
     keys = scramble(scramble(scramble(torch.full_like(own, config.seed)) + own) + numbers)
 
@@ -60,7 +61,7 @@ def sample(
         chosen = race(candidates, step_keys) if tokens is None else race_few(candidates, tokens, step_keys)
         return chosen.where(length < limits.longest, EOS_ID)
 
-    found = iter(walk(step, state.select(owners), limits, rules, config, draw))
+    found = iter(walk(step, state.select(owners), task, config, draw))
     return [[next(found) for _ in range(config.samples)] for _ in range(batch)]
 
 
@@ -130,7 +131,7 @@ def race_few(
 
 def chances(keys: Int[Tensor, "rows"], tokens: Int[Tensor, "rows candidates"]) -> Float64[Tensor, "rows candidates"]:
     """A number between 0 and 1, both excluded, for every token of every row."""
-    bits = (scramble(keys[:, None] + scramble(tokens)) >> 11) & (2**53 - 1)
+    bits = _shift(scramble(scramble(keys)[:, None] + tokens), 11)
     # Above 2^52 there is no room for a half: the last number is 1 - 2^-53.
     return ((bits.double() + 0.5) * 2.0**-53).clamp(max=1 - 2.0**-53)
 

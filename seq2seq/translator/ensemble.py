@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import EOS_ID, PAD_ID
-from seq2seq.decoder import DecoderState
 from seq2seq.errors import ConfigError
 from seq2seq.package import Package
-
-Mean = Literal["probabilities", "log_probabilities"]
-"""What an ensemble takes the mean of; that of log-probabilities is normalised, and so wants all models to agree."""
+from seq2seq.search import EnsembleState, Mean, ensemble_step, join
 
 SCORED_AT_ONCE = 4_000_000
 """Log-probabilities held at once while given translations are scored."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleState:
-    """The state of each model, with the same rows."""
-
-    states: tuple[DecoderState, ...]
-
-    def select(self, rows: Int[Tensor, "selected"]) -> EnsembleState:
-        return EnsembleState(tuple(state.select(rows) for state in self.states))
 
 
 class Ensemble:
@@ -88,17 +73,7 @@ class Ensemble:
         self, tokens: Int[Tensor, "rows"], state: EnsembleState
     ) -> tuple[Float[Tensor, "rows vocabulary"], EnsembleState]:
         """One token for every row: log-probabilities (nats) of the next one, and the next state."""
-        found = [model.step(tokens, one) for model, one in zip(self.models, state.states, strict=True)]
-        log_probs = self.join([log_probs for log_probs, _ in found])
-        return log_probs, EnsembleState(tuple(following for _, following in found))
-
-    def join(self, log_probs: Sequence[Float[Tensor, "rows vocabulary"]]) -> Float[Tensor, "rows vocabulary"]:
-        """One distribution from each model's."""
-        if len(log_probs) == 1:
-            return log_probs[0]
-        if self.mean == "probabilities":
-            return torch.stack(list(log_probs)).logsumexp(dim=0) - math.log(len(log_probs))
-        return torch.stack(list(log_probs)).mean(dim=0).log_softmax(dim=-1)
+        return ensemble_step([model.step for model in self.models], self.mean)(tokens, state)
 
     def attend(self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]]) -> list[list[Tensor]]:
         """The attention of every model that has one, to each of its sources, from given targets.
@@ -130,7 +105,7 @@ class Ensemble:
         chosen = []
         for tokens, *parts in zip(target[is_token].split(size), *(part.split(size) for part in features), strict=True):
             classified = zip(self.models, parts, strict=True)
-            log_probs = self.join([model.log_probs(part) for model, part in classified])
+            log_probs = join([model.log_probs(part) for model, part in classified], self.mean)
             chosen.append(log_probs.gather(1, tokens[:, None]).squeeze(1))
         return [part.tolist() for part in torch.cat(chosen).split(target_lengths.tolist())]
 

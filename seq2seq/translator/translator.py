@@ -15,12 +15,12 @@ from seq2seq import package
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.package import Package
-from seq2seq.search import Hypothesis, search
+from seq2seq.search import Hypothesis, Mean, search
 from seq2seq.translator.batches import ROWS, Budget, batches
 from seq2seq.translator.consensus import by_consensus
 from seq2seq.translator.demands import Demands, GuidedState, guide
 from seq2seq.translator.display import Wanted, display
-from seq2seq.translator.ensemble import Ensemble, Mean
+from seq2seq.translator.ensemble import Ensemble
 from seq2seq.translator.texts import Request, Scored, Translation
 
 BLOCK = 4 * ROWS
