@@ -9,19 +9,17 @@ Some source sentences are held out for validation and others for the test, with 
 training cannot give a test sentence away.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 import typer
 
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
-from seq2seq.corpus import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
+from seq2seq.corpus import hold_out, read_places
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import ConfigError, CorpusError, one_line_errors
+from seq2seq.errors import one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
@@ -47,37 +45,6 @@ PRESETS = {
 }
 
 
-def read(texts: list[str], columns: tuple[int, int], keys: tuple[str, str]) -> ParallelText:
-    """The pairs, from whichever of the four kinds of place."""
-    if len(texts) == 2:
-        return read_lines(*texts)
-    if len(texts) > 2:
-        raise ConfigError(f"give one place or two files, got {len(texts)}; join files of the same language first")
-    if texts[0].startswith("hub:"):
-        return read_hub(texts[0].removeprefix("hub:"), "train", keys)
-    if ".jsonl" in texts[0]:
-        return read_jsonl(texts[0], keys)
-    if min(columns) < 1:
-        raise ConfigError(f"--columns are counted from 1, got {columns[0]} {columns[1]}")
-    return read_tsv(texts[0], (columns[0] - 1, columns[1] - 1))
-
-
-def hold_out(pairs: ParallelText) -> tuple[ParallelText, ParallelText, ParallelText]:
-    """Training, validation and test: each of the last two is a twentieth, or about 2,000 pairs if that is less."""
-    every = max(20, len(pairs) // 2000)
-
-    def part(name: str, first: int, last: int) -> ParallelText:
-        def chosen() -> Iterator[tuple[str, str]]:
-            return (pair for pair in pairs if first <= crc32(pair[0].encode()) % every <= last)
-
-        return ParallelText(f"{pairs.name} ({name})", chosen)
-
-    parts = part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
-    if not all(map(len, parts)):
-        raise CorpusError(f"{pairs.name} has too few different sentences to hold some out, {len(pairs)}; give hundreds")
-    return parts
-
-
 @one_line_errors()
 def main(
     texts: list[str],
@@ -95,7 +62,7 @@ def main(
 ) -> None:
     """Train on most of the pairs, then translate those that were held out."""
     size = PRESETS[preset]
-    pairs, validation, test = hold_out(read(texts, columns, keys))
+    pairs, validation, test = hold_out(read_places(texts, columns, keys))
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
     lines = chain(pairs.sources(), pairs.targets())

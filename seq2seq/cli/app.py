@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from seq2seq.cli.average import average
+from seq2seq.cli.check_data import check_data
 from seq2seq.cli.info import info
 from seq2seq.cli.score import evaluate, score
 from seq2seq.cli.score_pairs import score_pairs
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (translate, evaluate, score, score_pairs, info, average):
+for command in (translate, evaluate, score, score_pairs, info, average, check_data):
     app.command()(command)
 
 

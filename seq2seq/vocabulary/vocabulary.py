@@ -176,10 +176,9 @@ class Vocabulary:
         """
         drawn = []
         for text, seed in zip(texts, seeds, strict=True):
-            # SentencePiece has one generator for all texts: only a seed of its own makes a text's draw its own.
+            # Its generator is one for all texts: only a seed of its own makes a text's draw its own.
             sentencepiece.set_random_generator_seed(int(seed))
-            ids = self._processor.encode(canonical(text), enable_sampling=True, alpha=alpha, nbest_size=-1)
-            drawn.append(ids)
+            drawn.append(self._processor.encode(canonical(text), enable_sampling=True, alpha=alpha, nbest_size=-1))
         return drawn
 
     def check_sampling(self) -> None:
@@ -196,9 +195,9 @@ class Vocabulary:
                 "subword sampling needs a unigram or bpe vocabulary, got one of characters or words; leave it out"
             ) from None
         if first != second:
+            version = sentencepiece.__version__
             raise ConfigError(
-                "subword sampling needs a SentencePiece whose generator heeds a new seed, got "
-                f"{sentencepiece.__version__}; install 0.2.3"
+                f"subword sampling needs a SentencePiece that heeds a new seed, got {version}; install 0.2.3"
             )
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
@@ -207,6 +206,10 @@ class Vocabulary:
         kept = [[int(i) for i in row if FIRST_FREE_ID <= i < end or i == UNK_ID] for row in rows]
         texts = self._processor.decode(kept, num_threads=_threads(len(kept))) if kept else []
         return [readable(text) for text in texts]
+
+    def normalise(self, text: str) -> str:
+        """The canonical form of a text: what `decode` makes of its ids where the vocabulary knows all characters."""
+        return readable(canonical(text))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The pieces for display, "▁" where a word begins; ids out of range show as `<unk>`."""

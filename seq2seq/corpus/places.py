@@ -1,0 +1,35 @@
+"""Parallel text by the name of where it is, as one types it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seq2seq.corpus.pairs import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
+from seq2seq.errors import ConfigError
+
+
+def read_places(
+    places: Sequence[str], columns: tuple[int, int] = (1, 2), keys: tuple[str, str] = ("source", "target")
+) -> ParallelText:
+    """Two files line by line, a TSV, JSON lines (`.jsonl`), or a data set of the Hub (`hub:NAME`, its training part).
+
+    Args:
+        places: one, or two files.
+        columns: of a TSV, counted from 1.
+        keys: of JSON lines and data sets.
+
+    Raises:
+        ConfigError: if there are more places than two, or a column is below 1.
+    """
+    if not 1 <= len(places) <= 2:
+        raise ConfigError(f"give one place or two files, got {len(places)}; join files of the same language first")
+    if len(places) == 2:
+        return read_lines(*places)
+    (place,) = places
+    if place.startswith("hub:"):
+        return read_hub(place.removeprefix("hub:"), "train", keys)
+    if ".jsonl" in place:
+        return read_jsonl(place, keys)
+    if min(columns) < 1:
+        raise ConfigError(f"--columns are counted from 1, got {columns[0]} {columns[1]}")
+    return read_tsv(place, (columns[0] - 1, columns[1] - 1))

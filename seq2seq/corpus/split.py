@@ -1,0 +1,32 @@
+"""Parts of a corpus that are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from zlib import crc32
+
+from seq2seq.corpus.pairs import Pair, ParallelText
+from seq2seq.errors import CorpusError
+
+
+def hold_out(pairs: ParallelText, most: int = 2000) -> tuple[ParallelText, ParallelText, ParallelText]:
+    """Training, validation and test: each of the last two is a twentieth, or about `most` pairs if that is less.
+
+    Source sentences are held out with all their translations, so that a paraphrase in training cannot give a test
+    sentence away. A sentence's part depends on nothing but itself and how many pairs there are.
+
+    Raises:
+        CorpusError: if one of the three would be empty, or at a fault in the text.
+    """
+    every = max(20, len(pairs) // most)
+
+    def part(name: str, first: int, last: int) -> ParallelText:
+        def chosen() -> Iterator[Pair]:
+            return (pair for pair in pairs if first <= crc32(pair[0].encode()) % every <= last)
+
+        return ParallelText(f"{pairs.name} ({name})", chosen)
+
+    parts = part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
+    if not all(map(len, parts)):
+        raise CorpusError(f"{pairs.name} has too few different sentences to hold some out, {len(pairs)}; give hundreds")
+    return parts
