@@ -80,3 +80,14 @@ def assert_same(one: Any, other: Any, place: str = "") -> None:
             assert_same(value, other[number], f"{place}/{number}")
     else:
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, place
+
+
+def reverse_together(out: Path, rank: int, port: int, number: int, seconds: float, changes: dict[str, Any]) -> None:
+    """One of two processes that train together, as torchrun would start them."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    rank_zero_only.rank = rank  # Lightning looks when it is imported, which these processes have done before.
+    reverse_until(out, number, seconds, {"devices": 2, **changes})

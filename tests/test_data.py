@@ -27,6 +27,7 @@ from seq2seq.data import (
     planned_padding,
     sorted_plan,
     tokenise,
+    tokenising,
 )
 from seq2seq.data import tokens as tokens_module
 from seq2seq.errors import ConfigError, CorpusError
@@ -161,7 +162,7 @@ def test_tokens_are_the_pairs(vocabulary, text, tmp_path, monkeypatch):
 
 def test_the_file_is_one_that_datasets_opens(vocabulary, text, tmp_path):
     tokenise(text, vocabulary, vocabulary, tmp_path)
-    rows = datasets.Dataset.from_file(str(next(tmp_path.glob("*/tokens.arrow"))))
+    rows = datasets.Dataset.from_file(str(next(tmp_path.glob("*/shard-00000.arrow"))))
     assert rows[7] == {
         "source": expected(vocabulary, PAIRS[7][0]),
         "target": expected(vocabulary, PAIRS[7][1]),
@@ -207,31 +208,79 @@ def test_a_second_run_does_not_tokenise(vocabulary, text, tmp_path, monkeypatch)
     assert np.array_equal(first.lengths, second.lengths)
 
 
-def test_a_fault_leaves_no_cache(vocabulary, tmp_path):
+@pytest.fixture
+def shards(monkeypatch):
+    """A corpus of 200 pairs is seven shards, of two blocks each."""
+    monkeypatch.setattr(tokenising, "_SHARD", 30)
+    monkeypatch.setattr(tokens_module, "_BLOCK", 20)
+
+
+def shard_names(cache):
+    return sorted(path.name for path in cache.glob("*/shard-*.arrow") if path.with_suffix(".json").exists())
+
+
+@pytest.mark.usefixtures("shards")
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_processes_write_what_one_would(workers, vocabulary, text, tmp_path):
+    tokens = tokenise(text, vocabulary, vocabulary, tmp_path, Limits(max_length=6), workers)
+    assert len(shard_names(tmp_path)) == 7
+    kept = [n for n, pair in enumerate(PAIRS) if max(map(len, vocabulary.encode(pair))) <= 6]
+    assert tokens.indices.tolist() == kept
+    assert tokens.dropped == {"longer than 6 tokens": 200 - len(kept)}
+    for side in (0, 1):
+        rows = tokens.padded(side, np.arange(len(kept)))
+        for row, index in zip(rows, kept, strict=True):
+            assert row[: tokens.lengths[kept.index(index), side]].tolist() == expected(vocabulary, PAIRS[index][side])
+
+
+@pytest.mark.usefixtures("shards")
+def test_what_helpers_leave_undone_is_made_good(vocabulary, text, tmp_path, monkeypatch):
+    parent, write = os.getpid(), tokenising._write_shard
+
+    def write_or_die(*arguments):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(*arguments)
+
+    monkeypatch.setattr(tokenising, "_write_shard", write_or_die)
+    assert len(tokenise(text, vocabulary, vocabulary, tmp_path, workers=2)) == len(PAIRS)
+
+
+@pytest.mark.usefixtures("shards")
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, CorpusError])
+def test_finished_shards_outlast_a_fault(fault, vocabulary, tmp_path, monkeypatch):
     readings = 0
 
     def read():
         nonlocal readings
         readings += 1
-        yield "a", "b"
-        if readings > 1:  # The first reading is the check.
-            raise KeyboardInterrupt
+        for number, pair in enumerate(PAIRS):
+            if readings == 2 and number == 100:  # The first reading is the check.
+                raise fault
+            yield pair
 
-    with pytest.raises(KeyboardInterrupt):
-        tokenise(ParallelText("text", read), vocabulary, vocabulary, tmp_path / "cache")
-    assert readings == 2
-    assert list((tmp_path / "cache").iterdir()) == []
+    with pytest.raises(fault):
+        tokenise(ParallelText("text", read), vocabulary, vocabulary, tmp_path, workers=1)
+    assert shard_names(tmp_path) == [f"shard-{n:05d}.arrow" for n in range(3)]
+    encode, encoded = Vocabulary.encode, []
+    monkeypatch.setattr(
+        Vocabulary, "encode", lambda self, texts, **options: (encoded.extend(texts), encode(self, texts, **options))[1]
+    )
+    tokens = tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path, workers=1)
+    assert len(tokens) == len(PAIRS)
+    assert len(encoded) == 2 * 110, "the other shards alone"
 
 
-def test_a_killed_run_leaves_no_cache_that_looks_whole(vocabulary, tmp_path):
+@pytest.mark.usefixtures("shards")
+def test_finished_shards_outlast_a_kill(vocabulary, tmp_path):
     vocabulary.save(tmp_path / "v.model")
     program = f"""
 import os, signal
 from pathlib import Path
 from seq2seq.corpus import ParallelText
-from seq2seq.data import tokens
+from seq2seq.data import tokenising, tokens
 from seq2seq.vocabulary import Vocabulary
-tokens._BLOCK = 10
+tokenising._SHARD, tokens._BLOCK = 30, 20
 readings = []
 def read():
     readings.append(1)
@@ -240,18 +289,43 @@ def read():
             os.kill(os.getpid(), signal.SIGKILL)
         yield "b" * (n % 7 + 1), " ".join("ac" * (n % 5 + 1))
 v = Vocabulary.load({str(tmp_path / "v.model")!r})
-tokens.tokenise(ParallelText("text", read), v, v, Path({str(tmp_path / "cache")!r}))
+tokenising.tokenise(ParallelText("text", read), v, v, Path({str(tmp_path / "cache")!r}), workers=1)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
-    assert list((tmp_path / "cache").iterdir()), "it had begun to write"
+    assert len(shard_names(tmp_path / "cache")) == 3
     tokens = tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path / "cache")
-    assert len(tokens) == len(PAIRS)
+    assert np.array_equal(tokens.indices, np.arange(len(PAIRS)))
 
 
-@pytest.mark.parametrize("name", ["tokens.arrow", "summary.json"])
+def test_a_second_start_does_not_read_files_that_are_as_they_were(vocabulary, tmp_path, monkeypatch):
+    sides = [tmp_path / name for name in ("a", "b")]
+    for side, path in enumerate(sides):
+        path.write_text("".join(f"{pair[side]}\n" for pair in PAIRS))
+    first = tokenise(read_lines(*sides), vocabulary, vocabulary, tmp_path / "cache")
+    text = read_lines(*sides)
+    monkeypatch.setattr(text, "_read", lambda: pytest.fail("read again"))
+    second = tokenise(text, vocabulary, vocabulary, tmp_path / "cache")
+    assert np.array_equal(first.lengths, second.lengths)
+    assert first.folder == second.folder
+    sides[1].write_text(sides[1].read_text().replace("a", "b"))  # As long as before.
+    assert tokenise(read_lines(*sides), vocabulary, vocabulary, tmp_path / "cache").folder != first.folder
+    swapped = tokenise(read_lines(*reversed(sides)), vocabulary, vocabulary, tmp_path / "cache")
+    assert swapped.folder != first.folder
+
+
+def test_a_second_start_does_not_count_the_batches(vocabulary, tmp_path, monkeypatch):
+    first = len(module(vocabulary, tmp_path).train_dataloader())
+    monkeypatch.setattr("seq2seq.data.module.batch_count", lambda *_: pytest.fail("counted again"))
+    assert len(module(vocabulary, tmp_path).train_dataloader()) == first
+    monkeypatch.undo()
+    other = module(vocabulary, tmp_path, batch_tokens=30).train_dataloader()
+    assert len(other) == len(list(other)) > first
+
+
+@pytest.mark.usefixtures("shards")
+@pytest.mark.parametrize("name", ["shard-00003.arrow", "summary.json"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_a_truncated_cache_is_made_again(vocabulary, text, tmp_path, name, share, monkeypatch):
-    monkeypatch.setattr(tokens_module, "_BLOCK", 10)
+def test_a_truncated_cache_is_made_again(vocabulary, text, tmp_path, name, share):
     whole = tokenise(text, vocabulary, vocabulary, tmp_path)
     want = whole.padded(0, np.arange(len(PAIRS)))
     del whole

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -44,10 +45,16 @@ class ParallelText:
 
     Args:
         read: begins at the first pair each time; raises `CorpusError` at a fault.
+        files: which the pairs come from; as long as they are unchanged, so are the pairs. None: nobody can know.
+        how: the pairs are taken from them, for pairs of the same files that differ.
     """
 
-    def __init__(self, name: str, read: Callable[[], Iterator[Pair]]) -> None:
+    def __init__(
+        self, name: str, read: Callable[[], Iterator[Pair]], files: Sequence[StrPath] = (), how: str = ""
+    ) -> None:
         self.name = name
+        self.files = tuple(files)
+        self.how = how
         self._read = read
 
     def __iter__(self) -> Iterator[Pair]:
@@ -60,6 +67,18 @@ class ParallelText:
     def fingerprint(self) -> str:
         """SHA-256 of the pairs, in hexadecimal: equal for equal text, from whatever kind of file."""
         return self._count_and_fingerprint[1]
+
+    def stamp(self) -> str | None:
+        """Equal for equal text, without reading it: the names, sizes and times of its files; `None`: not known."""
+        try:
+            facts = [(os.path.abspath(path), os.stat(path)) for path in self.files]
+        except OSError:  # Missing, or a file inside of an archive.
+            return None
+        return json.dumps([self.how, [(name, at.st_size, at.st_mtime_ns) for name, at in facts]]) if facts else None
+
+    def remember(self, count: int, fingerprint: str) -> None:
+        """Take what an earlier reading of the same text found, instead of reading it."""
+        self.__dict__["_count_and_fingerprint"] = (count, fingerprint)
 
     def check(self) -> ParallelText:
         """Read all of it once, so that a fault is found now rather than in the middle of something.
@@ -106,7 +125,7 @@ def read_lines(source_path: StrPath, target_path: StrPath) -> ParallelText:
                 )
             yield source, target
 
-    return ParallelText(f"{source_path} | {target_path}", read)
+    return ParallelText(f"{source_path} | {target_path}", read, (source_path, target_path), "lines")
 
 
 def read_tsv(path: StrPath, columns: tuple[int, int] = (0, 1)) -> ParallelText:
@@ -129,7 +148,7 @@ def read_tsv(path: StrPath, columns: tuple[int, int] = (0, 1)) -> ParallelText:
                 )
             yield fields[columns[0]], fields[columns[1]]
 
-    return ParallelText(str(path), read)
+    return ParallelText(str(path), read, (path,), f"columns {columns}")
 
 
 def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> ParallelText:
@@ -149,7 +168,7 @@ def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> P
                 raise CorpusError(f"{place}: must be a JSON object, got {shorten(line)} ({error})") from None
             yield _field(row, keys[0], place), _field(row, keys[1], place)
 
-    return ParallelText(str(path), read)
+    return ParallelText(str(path), read, (path,), f"keys {keys}")
 
 
 def read_hub(name: str, split: str, keys: tuple[str, str], config: str | None = None) -> ParallelText:

@@ -2,7 +2,8 @@
 
 from seq2seq.data.module import Batch, Batches, ParallelDataModule, padding_share
 from seq2seq.data.plan import Budget, batch_plan, planned_padding, sorted_plan
-from seq2seq.data.tokens import Tokens, tokenise
+from seq2seq.data.tokenising import tokenise
+from seq2seq.data.tokens import Tokens
 
 __all__ = [
     "Batch",

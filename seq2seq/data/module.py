@@ -13,9 +13,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from seq2seq.corpus import Limits, Pair, ParallelText
-from seq2seq.data.plan import Budget, Indices, batch_plan, planned_padding, sorted_plan
+from seq2seq.data.plan import Budget, Indices, batch_count, batch_plan, planned_padding, sorted_plan
 from seq2seq.data.sampling import SampledEpochs
-from seq2seq.data.tokens import Tokens, tokenise
+from seq2seq.data.tokenising import recall, tokenise
+from seq2seq.data.tokens import Tokens
 from seq2seq.vocabulary import Vocabulary
 
 
@@ -45,6 +46,7 @@ class Batches:
     Args:
         tokens: the corpus.
         plan: from an epoch to its batches, of all ranks.
+        count: batches of this rank in every epoch.
         rank: takes batches rank, rank + ranks, ...
         ranks: processes that work together.
         epoch: says which epoch it is, counted from 0; `set_epoch` replaces it.
@@ -55,6 +57,7 @@ class Batches:
         self,
         tokens: Tokens,
         plan: Callable[[int], list[Indices]],
+        count: int,
         rank: int = 0,
         ranks: int = 1,
         epoch: Callable[[], int] = lambda: 0,
@@ -62,6 +65,7 @@ class Batches:
     ) -> None:
         self.tokens = tokens
         self.plan = plan
+        self.count = count
         self.rank = rank
         self.ranks = ranks
         self.epoch = epoch
@@ -74,7 +78,7 @@ class Batches:
         self.epoch = lambda: epoch
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Batch]:
         first, self.first = self.first, 0
@@ -94,12 +98,6 @@ class Batches:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next epoch, and only that, after so many batches."""
         self.first = state["done"]
-
-    @cached_property
-    def _count(self) -> int:
-        if self.sampled is not None:
-            return self.sampled.count // self.ranks
-        return len(self.plan(0)[self.rank :: self.ranks])
 
     def _batch(self, rows: Indices) -> Batch:
         lengths = torch.from_numpy(self.tokens.lengths[rows]).long()
@@ -123,7 +121,7 @@ class ParallelDataModule(LightningDataModule):
         seed: of the order.
         cache: folder for tokenised corpora; a second run starts from it.
         limits: which training pairs are of use.
-        workers: threads that tokenise; `None`: one per core.
+        workers: processes that tokenise; `None`: one per core.
 
     Attributes:
         subword_sampling: divide the training texts into tokens anew in every epoch, with this alpha of
@@ -177,6 +175,8 @@ class ParallelDataModule(LightningDataModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """All that the batches depend on: equal for equal data."""
+        for text in (self.train, self.validation):
+            recall(text, self.cache)
         return {
             "training text": self.train.fingerprint,
             "validation text": self.validation.fingerprint,
@@ -197,14 +197,17 @@ class ParallelDataModule(LightningDataModule):
         rank, ranks = self._rank()
         # The batches of one step, of all ranks and accumulated ones, are alike.
         together = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
-        plan = partial(batch_plan, self.train_tokens.lengths, self.budget, self.seed, ranks=together)
-        return Batches(self.train_tokens, plan, rank, ranks, self._epoch, self._sampled(together))
+        tokens, budget, sampled = self.train_tokens, self.budget, self._sampled(together)
+        name = f"batches-{budget.tokens}-{budget.sentences}-{together}"
+        count = sampled.count if sampled else tokens.fact(name, lambda: batch_count(tokens.lengths, budget, together))
+        plan = partial(batch_plan, tokens.lengths, budget, self.seed, ranks=together, count=count)
+        return Batches(tokens, plan, count // ranks, rank, ranks, self._epoch, sampled)
 
     def val_dataloader(self) -> Batches:
         """The batches of this rank, the same every time."""
         rank, ranks = self._rank()
         plan = sorted_plan(self.validation_tokens.lengths, self.budget, ranks)
-        return Batches(self.validation_tokens, lambda _: plan, rank, ranks)
+        return Batches(self.validation_tokens, lambda _: plan, len(plan) // ranks, rank, ranks)
 
     def describe(self) -> str:
         """What is trained and validated on, a line each."""

@@ -123,10 +123,12 @@ def fewest_batches(lengths: Lengths, budget: Budget) -> int:
 
 def _snake(lengths: Lengths, costs: Indices, size: int, blur: float, random: np.random.Generator) -> Indices:
     """All pairs in an order in which neighbours are alike on both sides."""
-    blurred = lengths + blur * random.random(lengths.shape, dtype=np.float32)
+    amounts = np.float32(blur) * random.random(lengths.shape, dtype=np.float32)
+    # Column by column, for corpora whose lengths alone fill a good part of the memory.
+    source, target = np.floor(lengths[:, 0] + amounts[:, 0]).astype(np.int32), lengths[:, 1] + amounts[:, 1]
+    del amounts
     # As many strips as there are batches in one: both sides vary equally little in a batch.
     strips = max(1, round(math.sqrt(costs.sum() / size)))
-    source, target = np.floor(blurred[:, 0]), blurred[:, 1]
     by_target = np.argsort(target, kind="stable")
     parts = [part[np.lexsort((target[part], source[part]))] for part in np.array_split(by_target, strips)]
     return np.concatenate([part[::-1] if n % 2 else part for n, part in enumerate(parts)])

@@ -1,4 +1,4 @@
-"""A parallel corpus as token ids in an Arrow file: written once, mapped into memory, never held there."""
+"""A parallel corpus as token ids in Arrow files: written once, mapped into memory, never held there."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import chain, compress, islice
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,13 @@ import numpy as np
 import pyarrow
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from seq2seq.config import EOS_ID, PAD_ID
-from seq2seq.corpus import Limits, Pair, ParallelText
+from seq2seq.corpus import Pair
 from seq2seq.data.plan import Indices, Lengths
 from seq2seq.errors import CorpusError
-from seq2seq.vocabulary import Vocabulary
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised whenever the same text and vocabulary give another file."""
 
 _BLOCK = 20_000
@@ -45,30 +41,44 @@ class Tokens:
     """Pairs of token ids, each side ending in `<E>`.
 
     Attributes:
+        folder: where they lie.
         lengths: [pairs, 2] tokens of source and target, `<E>` included.
         indices: [pairs] numbers of the pairs in the corpus, counted from 0.
         dropped: how many pairs of the corpus are not here, by reason.
     """
 
+    folder: Path
     lengths: Lengths
     indices: Indices
     dropped: dict[str, int]
 
     def __init__(self, folder: Path) -> None:
-        """Map the file of a folder that `tokenise` wrote."""
+        """Map the files of a folder that `tokenise` wrote."""
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        table = datasets.Dataset.from_file(str(folder / "tokens.arrow")).data
-        if len(table) != summary["kept"]:
+        tables = [datasets.Dataset.from_file(str(folder / name)).data for name in summary["files"]]
+        if sum(map(len, tables)) != summary["kept"]:
             raise ValueError(f"{folder} is truncated")
+        self.folder = folder
         self.dropped = summary["dropped"]
-        self.indices = table.column("index").to_numpy()
+        self.indices = np.concatenate([table.column("index").to_numpy() for table in tables])
         # Arrow keeps a file in chunks; `flat[chunk][starts[row] : starts[row] + length]` are the tokens of a row.
-        columns = [table.column(side).chunks for side in _SIDES]
+        columns = [[chunk for table in tables for chunk in table.column(side).chunks] for side in _SIDES]
         self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in columns[0])])
         self._flat = [[chunk.values.to_numpy() for chunk in chunks] for chunks in columns]
         offsets = [[chunk.offsets.to_numpy() for chunk in chunks] for chunks in columns]
         self._starts = [np.concatenate([part[:-1] for part in parts]) for parts in offsets]
         self.lengths = np.stack([np.concatenate([np.diff(part) for part in parts]) for parts in offsets], axis=1)
+
+    def fact(self, name: str, compute: Callable[[], int]) -> int:
+        """A number that these tokens alone decide and that is slow to find: kept beside them for the next time."""
+        path = self.folder / f"{name}.json"
+        try:
+            return int(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            value = compute()
+        with suppress(OSError):  # It only makes the next start quicker.
+            write_whole(path, json.dumps(value).encode())
+        return value
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -85,116 +95,74 @@ class Tokens:
         return ids
 
 
-def tokenise(
-    text: ParallelText,
-    source_vocabulary: Vocabulary,
-    target_vocabulary: Vocabulary,
-    cache: Path,
-    limits: Limits | None = None,
-    workers: int | None = None,
-) -> Tokens:
-    """Tokenise a corpus, or open what an earlier call with the same text, vocabularies and limits wrote.
-
-    Args:
-        text: the corpus.
-        source_vocabulary: of its source side.
-        target_vocabulary: of its target side.
-        cache: a folder for the results of this function.
-        limits: drop blank pairs and pairs beyond these; `None`: drop nothing.
-        workers: threads that tokenise; `None`: one per core.
-
-    Raises:
-        CorpusError: at a fault in the text, or if no pair is left.
-    """
-    vocabularies = source_vocabulary, target_vocabulary
-    key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
-    return keep_tokens(cache_folder(cache, key), lambda part: _write(part, text, vocabularies, limits, workers))
-
-
 def cache_folder(cache: Path, key: Sequence[Any]) -> Path:
     """Where the tokens are kept that a key names."""
     return Path(cache) / hashlib.sha256(json.dumps([_FORMAT, *key]).encode()).hexdigest()[:32]
 
 
-def keep_tokens(folder: Path, write: Callable[[Path], None]) -> Tokens:
+def keep_tokens(folder: Path, write: Callable[[Path], None], goes_on: bool = False) -> Tokens:
     """The tokens of a folder; where they are not there or not whole, they are written first.
 
     Args:
         folder: appears when it is whole, or not at all.
         write: fills a folder of another name.
+        goes_on: what `write` wrote before it failed or was killed is left for the next time.
 
     Raises:
         CorpusError: if the folder cannot be written, or from `write`.
     """
-    try:
+    with suppress(OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
         return Tokens(folder)
-    except (OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
-        shutil.rmtree(folder, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f"{folder.name}.part" if goes_on else f"{folder.name}.{os.getpid()}.part")
     try:
+        shutil.rmtree(folder, ignore_errors=True)
         part.mkdir(parents=True, exist_ok=True)
         write(part)
         # Another process may have been quicker; a folder is never there before it is whole.
         if not folder.exists():
             part.rename(folder)
     except OSError as error:
+        with suppress(OSError, ValueError, KeyError):  # The other process has moved the folder away.
+            return Tokens(folder)
         raise CorpusError(
             f"{folder.parent}: cannot keep tokens ({error.strerror or error}); choose another cache"
         ) from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not goes_on:
+            shutil.rmtree(part, ignore_errors=True)
     return Tokens(folder)
-
-
-def _write(
-    part: Path, text: ParallelText, vocabularies: Sequence[Vocabulary], limits: Limits | None, workers: int | None
-) -> None:
-    dropped: Counter[str] = Counter()
-
-    def encoded() -> Iterator[Block]:
-        for start, block in numbered_blocks(_with_progress(text)):
-            sides = [
-                vocabulary.encode(side, threads=workers)
-                for vocabulary, side in zip(vocabularies, zip(*block, strict=True), strict=True)
-            ]
-            is_kept = _kept(sides, limits, dropped)
-            yield start + np.flatnonzero(is_kept), [list(compress(side, is_kept)) for side in sides]
-
-    if not write_blocks(part, encoded(), dropped):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in (+dropped).items())
-        raise CorpusError(f"{text.name}: no pair is left ({reasons}); check the text or raise the limits")
 
 
 def write_blocks(part: Path, blocks: Iterable[Block], dropped: Counter[str]) -> int:
     """Write what `Tokens` reads; how many pairs it is. `dropped` is looked at when the blocks are through."""
+    kept = write_file(part / "tokens.arrow", blocks)
+    write_summary(part, kept, dropped, ["tokens.arrow"])
+    return kept
+
+
+def write_file(path: Path, blocks: Iterable[Block]) -> int:
+    """Write one file of pairs; how many it is."""
     kept = 0
-    with ArrowWriter(path=str(part / "tokens.arrow"), schema=_SCHEMA) as writer:
+    with ArrowWriter(path=str(path), schema=_SCHEMA) as writer:
         for indices, sides in blocks:
             columns = [*map(_column, sides), pyarrow.array(indices)]
             writer.write_table(pyarrow.table(columns, schema=_SCHEMA), writer_batch_size=_BLOCK)
             kept += len(indices)
         writer.finalize()
-    summary = {"kept": kept, "dropped": dict(+dropped)}
-    (part / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return kept
 
 
-def _kept(sides: Sequence[list[list[int]]], limits: Limits | None, dropped: Counter[str]) -> NDArray[np.bool_]:
-    """[pairs] which pairs are of use; counts the others by the first reason that holds."""
-    lengths = np.array([[len(row) for row in side] for side in sides])
-    if limits is None:
-        return np.ones(lengths.shape[1], bool)
-    shorter, longer = lengths.min(axis=0), lengths.max(axis=0)
-    reasons = {"blank": shorter == 0}
-    if limits.max_length is not None:
-        reasons[f"longer than {limits.max_length} tokens"] = longer > limits.max_length
-    if limits.max_ratio is not None:
-        reasons[f"beyond a ratio of {limits.max_ratio:g}"] = longer > limits.max_ratio * shorter
-    is_kept = np.ones(lengths.shape[1], bool)
-    for reason, holds in reasons.items():
-        dropped.update({reason: int((is_kept & holds).sum())})
-        is_kept &= ~holds
-    return is_kept
+def write_summary(part: Path, kept: int, dropped: Counter[str], files: Sequence[str]) -> None:
+    """Say what a folder holds, by which it is whole."""
+    summary = {"kept": kept, "dropped": dict(+dropped), "files": list(files)}
+    write_whole(part / "summary.json", json.dumps(summary).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """After a crash there is the old file, the new one, or none."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _column(side: list[list[int]]) -> Any:
@@ -204,17 +172,9 @@ def _column(side: list[list[int]]) -> Any:
     return pyarrow.ListArray.from_arrays(offsets, tokens)
 
 
-def numbered_blocks(pairs: Iterable[Pair]) -> Iterator[tuple[int, list[Pair]]]:
-    """The pairs in blocks, each with the number of its first pair."""
+def numbered_blocks(pairs: Iterable[Pair], start: int = 0) -> Iterator[tuple[int, list[Pair]]]:
+    """The pairs in blocks, each with the number of its first pair; `start` is that of the first of all."""
     pairs = iter(pairs)
-    start = 0
     while block := list(islice(pairs, _BLOCK)):
         yield start, block
         start += len(block)
-
-
-def _with_progress(text: ParallelText) -> Iterable[Pair]:
-    """Shows how far a reader of the text has come, where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        return text
-    return track(text, f"Tokenising {text.name}", total=len(text), console=Console(stderr=True), transient=True)

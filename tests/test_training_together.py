@@ -1,0 +1,77 @@
+"""Two processes that train together are one that accumulates two batches: one path, one log, one set of scores."""
+
+import multiprocessing
+import random
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from reversing import assert_same, content, reverse, reverse_together, rows
+
+from seq2seq import package
+
+ROOT = Path(__file__).parent.parent
+PLAIN = {"model": {"hidden_dropout": 0.0}, "max_epochs": 3, "monitor": "bleu"}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Children that begin with everything imported, forked from a process that has not computed anything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["seq2seq.training", "torch.utils.tensorboard", "seq2seq.metrics"])
+    return context
+
+
+def together(processes, out: Path, number: int = 0, seconds: float = 0.0, **changes: object) -> list[int | None]:
+    """The exit codes of two processes that train together, both hit by a signal if there is one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = [
+        processes.Process(target=reverse_together, args=(out, rank, port, number, seconds, changes)) for rank in (0, 1)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(timeout=120)
+    return [child.exitcode for child in children]
+
+
+def assert_same_path(one: Path, other: Path) -> None:
+    """Weights and losses within float tolerance, scores to the last digit."""
+    for name, weight in content(one)["state_dict"].items():
+        torch.testing.assert_close(content(other)["state_dict"][name], weight, rtol=1e-4, atol=1e-5)
+    assert len(rows(one)) == len(rows(other)) == 3
+    for row, same in zip(rows(one), rows(other), strict=True):
+        assert row.keys() == same.keys()
+        for key in ("validation_bleu", "validation_exact_match", "step", "epoch"):
+            assert row[key] == same[key]
+        assert float(row["validation_loss"]) == pytest.approx(float(same["validation_loss"]), rel=1e-4)
+    scores = [package.load(out).metadata.training["validation"] for out in (one, other)]
+    assert scores[0]["bleu"] == scores[1]["bleu"]
+
+
+def test_two_processes_take_the_path_of_one_that_accumulates(processes, tmp_path):
+    assert together(processes, tmp_path / "two", **PLAIN) == [0, 0], (tmp_path / "two.err").read_text()
+    one = reverse(tmp_path / "one", accumulate=2, **PLAIN)
+    assert_same_path(one, tmp_path / "two")
+    told = (tmp_path / "two.err").read_text()
+    assert told.count("epoch 3/3") == told.count("best: epoch") == 1, "one process speaks"
+    assert "Warning" not in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("hits", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_path):
+    changes = {"save_every_steps": 2, "max_epochs": 6}
+    assert together(processes, tmp_path / "whole", **changes) == [0, 0]
+    moments = random.Random(hits)
+    code = {signal.SIGKILL: -9, signal.SIGINT: 130}[number]
+    for _ in range(hits):
+        codes = together(processes, tmp_path / "parts", number, moments.uniform(0, 0.2), **changes)
+        assert code in codes or codes == [0, 0]
+    assert together(processes, tmp_path / "parts", **changes) == [0, 0]
+    assert_same(content(tmp_path / "whole"), content(tmp_path / "parts"))
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
