@@ -257,9 +257,13 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
     expected = translator.translate([Request("a fox", "the "), "", Request("dog", "the ")], SEARCH)
     assert ran.out.decode().splitlines() == expected
     assert expected[0].startswith("the")
-    lines = '{"source": "a fox", "prefix": "qu"}\n\n{"source": "d\\u006fg"}\n'
+    ran = cli("translate", model, *SHORT, "--constraint", "a", "--constraint", "fox", stdin=b"dog\n")
+    assert ran.out.decode() == translator.translate(Request("dog", constraints=("a", "fox")), SEARCH) + "\n"
+    lines = '{"source": "a fox", "prefix": "qu"}\n\n{"source": "d\\u006fg", "constraints": ["a"]}\n'
     ran = cli("translate", model, *SHORT, "--json-lines", stdin=lines.encode())
-    assert ran.out.decode().splitlines() == translator.translate([Request("a fox", "qu"), "", "dog"], SEARCH)
+    assert ran.out.decode().splitlines() == translator.translate(
+        [Request("a fox", "qu"), "", Request("dog", "", ("a",))], SEARCH
+    )
     fails(cli("translate", model, "--prefix", "Ω", stdin=b"a"), "a prefix must be text", "'Ω'")
     fails(cli("translate", model, "--prefix", "a", "--json-lines"), "leave one of them out")
     for bad, message in [
@@ -268,6 +272,8 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
         ('{"prefix": "a"}', 'must be a JSON object with a "source"'),
         ('{"source": 1}', "'source' must be a text, got 1"),
         ('{"source": "a", "prefx": "a"}', "got 'prefx'; leave it out"),
+        ('{"source": "a", "constraints": "a"}', "'constraints' must be a list of texts, got \"a\""),
+        ('{"source": "a", "constraints": [1]}', "'constraints' must be a list of texts, got [1]"),
         ("[" * 9999, "must be a JSON object"),
     ]:
         ran = cli("translate", model, *SHORT, "--json-lines", stdin=f'{{"source": "dog"}}\n{bad}\n'.encode())

@@ -11,7 +11,7 @@ from seq2seq.config import EOS_ID, UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search import search
 from seq2seq.translator import Request, Translator
-from seq2seq.translator.demands import Demands, GuidedState, guide
+from seq2seq.translator.demands import ClosedState, Demands, GuidedState, close_phrases, guide
 from seq2seq.vocabulary import Vocabulary
 
 # Few tokens, of all lengths: ▁ab, ▁a, ab, a, b, ...
@@ -82,7 +82,7 @@ def test_a_log_probability_is_that_of_the_whole_translation() -> None:
 def test_a_prefix_longer_than_the_limit_still_fits() -> None:
     search = SearchConfig(max_length=3, beam_size=2)
     assert build().translate(Request("a fox", "the quick brown "), search) == "the quick brown"
-    with pytest.raises(ConfigError, match="must leave room for what the search wants, got 'the quick' for 'a fox'"):
+    with pytest.raises(ConfigError, match="needs room in the search, got prefix 'the quick'"):
         build().translate(Request("a fox", "the quick"), search)
 
 
@@ -107,3 +107,79 @@ def test_the_end_may_follow_a_complete_prefix_at_once() -> None:
         place = place.following[token]
     assert set(place.following) == {EOS_ID, VOCABULARY.find("▁")}
     assert Demands(VOCABULARY).prefix("  \t").start is None
+
+
+def has_whole(vocabulary: Vocabulary, tokens: tuple[int, ...], phrase: tuple[int, ...]) -> bool:
+    """Whether a phrase's tokens are there, and nowhere followed by more of its last word."""
+    places = [at for at in range(len(tokens)) if tokens[at : at + len(phrase)] == phrase]
+    behind = [spelled(vocabulary, tokens[at + len(phrase) : at + len(phrase) + 1]) for at in places]
+    return bool(places) and all(not one or one.startswith("▁".encode()) for one in behind)
+
+
+@pytest.mark.parametrize("phrases", [["ab"], ["b a"], ["b", "a"]])
+def test_the_best_of_all_outputs_that_have_the_phrases_is_found(phrases: list[str]) -> None:
+    network = oracles.ToyNetwork(len(FEW), 1)
+    config = SearchConfig(beam_size=400, n_best=4, max_length=3, max_length_ratio=None, forbid_unk=True)
+    demands = Demands(FEW)
+    wanted = [demands.phrase(phrase) for phrase in phrases]
+    everything = oracles.exhaustive(network, oracles.Sentence(1, 3), config)
+    truth = [
+        one
+        for one in everything
+        if UNK_ID not in one.tokens and all(has_whole(FEW, one.tokens, phrase) for phrase in wanted)
+    ][:4]
+    assert truth
+    state = ClosedState.of(network.start(torch.tensor([1])), [wanted], torch.device("cpu"))
+    step = close_phrases(network.step, demands.lengthens)
+    (found,) = search(step, state, torch.tensor([3]), config, constraints=[wanted])
+    for ours, theirs in zip(found, truth, strict=False):
+        assert tuple(ours.tokens) == theirs.tokens
+        assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-4)
+
+
+def test_every_translation_has_its_phrases_as_whole_words() -> None:
+    translator, search = build(), SearchConfig(beam_size=6, n_best=2, max_length=30, max_length_ratio=None)
+    requests = [
+        Request("a fox", constraints=("lazy",)),
+        Request("dog"),
+        Request("the fox", "the qu", ("dog", "a fox")),
+        Request("", constraints=("dog",)),
+    ]
+    together = translator.generate(requests, search)
+    for request, found in zip(requests[:3], together, strict=False):
+        for one in found:
+            assert one.text.startswith(request.prefix)
+            for phrase in request.constraints:
+                assert f" {phrase} " in f" {one.text} "
+    assert [one.text for one in together[1]] == [one.text for one in translator.generate(["dog"], search)[0]]
+    assert [one.text for one in together[3]] == [""]
+    for request, found in zip(requests, together, strict=True):
+        assert [one.text for one in translator.generate([request], search)[0]] == [one.text for one in found]
+
+
+def test_a_phrase_may_be_the_beginning_of_another() -> None:
+    request = Request("a fox", constraints=("dog", "doge"))
+    assert " doge " in f" {build().translate(request, SearchConfig(beam_size=8, max_length=12))} "
+
+
+def test_letters_and_accents_lengthen_a_word_and_punctuation_does_not() -> None:
+    vocabulary = Vocabulary.train(["a, b. c! d' (é) x\u0301 7 _"], 25, kind="char")
+    lengthening = {
+        token
+        for token, does in zip(vocabulary.tokens(range(len(vocabulary))), Demands(vocabulary).lengthens, strict=True)
+        if does
+    }
+    assert lengthening == {"a", "b", "c", "d", "é", "x", "\u0301", "7", "_"}
+    # Half of a character is taken for one of a word.
+    assert bool(Demands(BYTES).lengthens[BYTES.find("<0xC3>")])
+
+
+def test_phrases_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a constraint must be text that the model's vocabulary can spell, got 'Ω'"):
+        build().translate(Request("a fox", constraints=("Ω",)))
+    with pytest.raises(ConfigError, match="a constraint must be a phrase, got ' '"):
+        build().translate(Request("a fox", constraints=(" ",)))
+    with pytest.raises(ConfigError, match="constraints must be a tuple of phrases, got 'dog'"):
+        Request("a fox", constraints="dog")
+    with pytest.raises(ConfigError, match="constraints need a beam"):
+        build().translate(Request("a fox", constraints=("dog",)), SearchConfig(samples=2))

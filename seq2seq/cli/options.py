@@ -68,6 +68,10 @@ class SearchOptions:
     ] = "average"
     alpha: Annotated[float, option(BEAM, "Exponent of the length penalty.")] = 1.0
     word_reward: Annotated[float, option(BEAM, "Added to the score for every token.")] = 0.0
+    coverage_penalty: Annotated[
+        float,
+        option(BEAM, "What it costs to attend to too little of the source; 0.2, say, with --length-penalty gnmt."),
+    ] = 0.0
     patience: Annotated[
         float | None,
         option(
@@ -76,6 +80,10 @@ class SearchOptions:
             show_default="when no other could win",
         ),
     ] = None
+    beam_groups: Annotated[
+        int, option(BEAM, "Divide the beam into so many groups that avoid each other's words: diverse --n-best.")
+    ] = 1
+    diversity: Annotated[float, option(BEAM, "How much groups avoid each other.")] = 0.5
     max_length: Annotated[int, option(LENGTHS, "Tokens that a translation has at most.")] = 256
     min_length: Annotated[int, option(LENGTHS, "Tokens that it has at least.")] = 0
     max_length_ratio: Annotated[

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 IN_AND_OUT = "Input and output"
 DEMANDS = "What translations must have"
+KEYS = ("source", "prefix", "constraints")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class DemandOptions:
             metavar="TEXT",
         ),
     ] = ""
+    constraints: Annotated[
+        list[str],
+        option(
+            DEMANDS,
+            "Every translation contains this phrase, as whole words; repeatable. A wider beam finds it a better place.",
+            "--constraint",
+            metavar="TEXT",
+        ),
+    ] = ()  # type: ignore[assignment]  # frozen, where typer wants a list
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def translate(
         bool,
         option(
             IN_AND_OUT,
-            'Each input line is a JSON object: {"source": TEXT, "prefix": TEXT}, the prefix being this line\'s own.',
+            'Each input line is a JSON object: {"source": TEXT, "prefix": TEXT, "constraints": [TEXT, ...]}.',
             "--json-lines",
         ),
     ] = False,
@@ -128,8 +138,11 @@ def _check(demands: DemandOptions, show: ShowOptions, json_lines: bool) -> None:
     """Refuse options that cannot be combined, before anything is read."""
     if show.attention and not show.as_json:
         raise ConfigError("--attention is shown in JSON alone, got it without --json; add --json")
-    if json_lines and demands.prefix:
-        raise ConfigError("--json-lines gives each line a prefix of its own, got --prefix too; leave one of them out")
+    if json_lines and (demands.prefix or demands.constraints):
+        raise ConfigError(
+            "--json-lines gives each line a prefix and constraints of its own, "
+            "got --prefix or --constraint too; leave one of them out"
+        )
 
 
 def _requests(block: Sequence[str], demands: DemandOptions, json_lines: bool, before: int, name: str) -> list[Request]:
@@ -137,7 +150,7 @@ def _requests(block: Sequence[str], demands: DemandOptions, json_lines: bool, be
     from seq2seq.translator import Request
 
     if not json_lines:
-        return [Request(line, prefix=demands.prefix) for line in block]
+        return [Request(line, demands.prefix, tuple(demands.constraints)) for line in block]
     return [_request(line, f"{name}:{number}") for number, line in enumerate(block, start=before + 1)]
 
 
@@ -154,11 +167,13 @@ def _request(line: str, place: str) -> Request:
     if not isinstance(values, dict) or "source" not in values:
         raise CorpusError(f'{place}: must be a JSON object with a "source", got {line[:40]!r}; see --json-lines')
     for key, value in values.items():
-        if key not in ("source", "prefix"):
-            raise CorpusError(f'{place}: may have "source" and "prefix", got {key!r}; leave it out')
-        if not isinstance(value, str):
-            raise CorpusError(f"{place}: {key!r} must be a text, got {json.dumps(value)[:40]}")
-    return Request(values["source"], prefix=values.get("prefix", ""))
+        if key not in KEYS:
+            raise CorpusError(f"{place}: may have {', '.join(KEYS)}, got {key!r}; leave it out")
+        texts = value if key == "constraints" and isinstance(value, list) else [value]
+        if not all(isinstance(text, str) for text in texts) or (key == "constraints" and not isinstance(value, list)):
+            kind = "a list of texts" if key == "constraints" else "a text"
+            raise CorpusError(f"{place}: {key!r} must be {kind}, got {json.dumps(value)[:40]}")
+    return Request(values["source"], values.get("prefix", ""), tuple(values.get("constraints", ())))
 
 
 def _show(number: int, line: str, found: Sequence[Translation], config: SearchConfig, show: ShowOptions) -> str:

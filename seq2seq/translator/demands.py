@@ -217,15 +217,21 @@ class ClosedState(Generic[StateT]):
     @classmethod
     def of(cls, inner: StateT, phrases: Sequence[Sequence[Phrase]], device: torch.device) -> ClosedState[StateT]:
         """Before the first token."""
-        most = max(map(len, phrases))
-        longest = max(len(phrase) for own in phrases for phrase in own)
+        # A phrase that another one begins with cannot be closed, or the other could not go on.
+        closed = [
+            [one for one in own if not any(len(other) > len(one) and other[: len(one)] == one for other in own)]
+            for own in phrases
+        ]
+        most = max(map(len, closed))
+        longest = max(len(phrase) for own in closed for phrase in own)
         # A phrase of nothing but -2, which is no token, is never met.
         nothing = [-2] * longest
         rows = [
             [[-1] * (longest - len(phrase)) + list(phrase) for phrase in own] + [nothing] * (most - len(own))
-            for own in phrases
+            for own in closed
         ]
-        return cls(inner, torch.full((len(rows), longest), BOS_ID, device=device), torch.tensor(rows, device=device))
+        recent = torch.full((len(rows), longest), BOS_ID, device=device)
+        return cls(inner, recent, torch.tensor(rows, device=device))
 
     @property
     def attention(self) -> Tensor | None:

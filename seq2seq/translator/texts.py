@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from seq2seq.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -20,6 +22,10 @@ class Request:
     text: str
     prefix: str = ""
     constraints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.constraints, str):
+            raise ConfigError(f"constraints must be a tuple of phrases, got {self.constraints!r}; write (phrase,)")
 
 
 @dataclass(frozen=True, slots=True)

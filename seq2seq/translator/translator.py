@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Literal, TypedDict, Unpack, get_args, overload
 
@@ -18,7 +19,7 @@ from seq2seq.package import Package
 from seq2seq.search import Hypothesis, Mean, search
 from seq2seq.translator.batches import ROWS, Budget, batches
 from seq2seq.translator.consensus import by_consensus
-from seq2seq.translator.demands import Demands, GuidedState, guide
+from seq2seq.translator.demands import ClosedState, Demands, GuidedState, close_phrases, guide
 from seq2seq.translator.display import Wanted, display
 from seq2seq.translator.ensemble import Ensemble
 from seq2seq.translator.texts import Request, Scored, Translation
@@ -246,21 +247,30 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """The hypotheses of each request, which have what it demands."""
         prefixes = [self.demands.prefix(request.prefix) for request in requests]
+        phrases = [[self.demands.phrase(text) for text in request.constraints] for request in requests]
         places = [prefix.start for prefix in prefixes]
-        found = search(
-            guide(self.ensemble.step),
-            GuidedState(self.ensemble.start(sources), places if any(places) else None),
-            torch.tensor([len(first) for first, *_ in sources], device=self.ensemble.device),
-            config,
+        ask = partial(
+            search,
+            source_lengths=torch.tensor([len(first) for first, *_ in sources], device=self.ensemble.device),
+            config=config,
             prefixes=[prefix.tokens for prefix in prefixes],
             # Of the text alone, so that it has the same samples in any company.
             seeds=[seed_of(request.text) for request in requests] if config.samples else None,
         )
+        step = guide(self.ensemble.step)
+        state = GuidedState(self.ensemble.start(sources), places if any(places) else None)
+        if any(phrases):
+            lengthens = self.demands.lengthens.to(self.ensemble.device)
+            closed = ClosedState.of(state, phrases, self.ensemble.device)
+            found = ask(close_phrases(step, lengthens), closed, constraints=phrases)
+        else:
+            found = ask(step, state)
         for request, (best, *_) in zip(requests, found, strict=True):
-            if request.prefix and best.log_prob == -torch.inf:
+            if (request.prefix or request.constraints) and best.log_prob == -torch.inf:
                 raise ConfigError(
-                    f"a prefix must leave room for what the search wants, got {request.prefix!r} for {request.text!r}; "
-                    "raise max_length or shorten it"
+                    "what a translation must have needs room in the search, got "
+                    f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
+                    "raise max_length or beam_size, or ask for less"
                 )
         return found
 
