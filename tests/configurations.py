@@ -41,7 +41,7 @@ def configurations() -> list[ModelConfig]:
     variants += [{"cell": cell} for cell in CELLS]
     variants += [{"cell": cell, "input_feeding": True, "residual": True, "encoder_layers": 2} for cell in CELLS]
     variants += [{"cell": cell, "attention": "none", "bridge": "copy", "bidirectional": True} for cell in CELLS]
-    variants += [{"forget_bias": 2.0}, {"initialisation": "orthogonal"}]
+    variants += [{"forget_bias": 2.0}, {"chrono": 20}, {"initialisation": "orthogonal"}]
     return [SMALL.model_copy(update=variant) for variant in variants]
 
 

@@ -274,6 +274,23 @@ def test_initialisation_follows_its_rule() -> None:
             assert identity.weight_input.std().item() == pytest.approx(0.001, rel=0.2)
 
 
+@every_cell
+def test_chrono_initialisation_gives_every_unit_a_time_scale(name: str) -> None:
+    """A gate that keeps f of the memory at each step keeps it for 1 / (1 - f) steps, here 2 to 100."""
+    if name in GATELESS_CELLS:
+        return
+    torch.manual_seed(0)
+    cell = CELLS[name](3, 400, start=Start(chrono=100))
+    _, gates = cell(cell.project(torch.zeros(1, 3)), tuple(torch.zeros(1, 400) for _ in range(cell.state_parts)))
+    overwritten = gates["forget"] if name == "gru_minimal" else 1 - gates["forget" if "forget" in gates else "update"]
+    scales = 1 / overwritten
+    assert 2 <= scales.min() < 4
+    assert 90 < scales.max() <= 100
+    assert scales.mean().item() == pytest.approx(51, abs=5)
+    if "input" in gates:
+        torch.testing.assert_close(gates["input"], overwritten)
+
+
 def test_the_configuration_knows_the_cells() -> None:
     assert set(RecurrenceConfig.model_fields["cell"].annotation.__args__) == set(CELLS)
     assert {CELLS[name] for name in FUSED_CELLS} == set(KERNELS)
@@ -283,6 +300,9 @@ def test_the_configuration_knows_the_cells() -> None:
     ("change", "message"),
     [
         ({"cell": "rnn_tanh", "forget_bias": 2.0}, "needs a cell with gates"),
+        ({"cell": "rnn_tanh", "chrono": 20}, "biases of gates"),
+        ({"cell": "lstm", "chrono": 20, "forget_bias": 2.0}, "leave one of them out"),
+        ({"cell": "lstm", "chrono": 2}, "greater than or equal to 3"),
         ({"cell": "lstm", "initialisation": "identity"}, "is for rnn_relu"),
         ({"cell": "linear", "recurrent_dropout": 0.1}, "recurrent products"),
         ({"cell": "rnn_relu", "recurrent_dropout": 0.1, "recurrent_dropout_on": "update"}, "memory to add to"),

@@ -29,11 +29,21 @@ class Start(NamedTuple):
             gates: the others normal with a deviation of 0.001 (Le, Jaitly & Hinton 2015, arXiv:1504.00941).
             Other biases start at 0, gains at 1.
         init_range: used by `uniform` alone.
+        chrono: instead of `forget_bias`, the longest dependency to expect, in steps: every unit starts with a time
+            scale of its own between 1 and that, and writes as seldom as it forgets (Tallec & Ollivier 2018,
+            arXiv:1804.11188).
     """
 
     forget_bias: float = 1.0
     initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"
     init_range: float = 0.1
+    chrono: int | None = None
+
+    def keeping(self, hidden_size: int) -> Float[Tensor, "hidden"]:
+        """The biases that the gate which keeps the memory starts with."""
+        if self.chrono is None:
+            return torch.full((hidden_size,), self.forget_bias)
+        return torch.empty(hidden_size).uniform_(1, self.chrono - 1).log()
 
 
 class StepMasks(NamedTuple):
@@ -97,11 +107,11 @@ def new_parameters(
     return weight_input, weight_hidden, nn.Parameter(torch.zeros(gates * hidden_size)) if bias else None
 
 
-def set_bias(bias: Tensor | None, gate: int, hidden_size: int, value: float) -> None:
-    """Start the bias of one gate, counted from 0, at a value."""
+def set_bias(bias: Tensor | None, gate: int, values: Float[Tensor, "hidden"]) -> None:
+    """Start the bias of one gate, counted from 0, at these values."""
     if bias is not None:
         with torch.no_grad():
-            bias[gate * hidden_size : (gate + 1) * hidden_size] = value
+            bias[gate * len(values) : (gate + 1) * len(values)] = values
 
 
 def input_products(

@@ -45,7 +45,7 @@ class GRUCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, hidden_size, start.forget_bias)
+        set_bias(self.bias, 1, start.keeping(hidden_size))
         self.bias_reset = nn.Parameter(torch.zeros(hidden_size)) if bias else None
 
     def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
@@ -85,7 +85,7 @@ class ResetBeforeGRUCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, hidden_size, start.forget_bias)
+        set_bias(self.bias, 1, start.keeping(hidden_size))
 
     def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
         return input_products(inputs, self.weight_input, self.bias, first)
@@ -124,7 +124,7 @@ class MinimalGRUCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(2, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 0, hidden_size, -start.forget_bias)
+        set_bias(self.bias, 0, -start.keeping(hidden_size))
 
     def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
         return input_products(inputs, self.weight_input, self.bias, first)

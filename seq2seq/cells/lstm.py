@@ -35,7 +35,7 @@ class LSTMCell(nn.Module):
         input_size: features per input vector.
         hidden_size: units in h and c.
         bias: whether there is b.
-        start: how the parameters start; b_f at `forget_bias`.
+        start: how the parameters start; b_f at `forget_bias`, or with `chrono` b_i at minus b_f.
 
     Note:
         torch's two bias vectors, of which only the sum matters, are one here.
@@ -50,7 +50,7 @@ class LSTMCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(4, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, hidden_size, start.forget_bias)
+        start_gates(self.bias, hidden_size, start)
 
     def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
         return input_products(inputs, self.weight_input, self.bias, first)
@@ -86,7 +86,7 @@ class PeepholeLSTMCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(4, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, hidden_size, start.forget_bias)
+        start_gates(self.bias, hidden_size, start)
         self.peephole_input = nn.Parameter(torch.zeros(hidden_size))
         self.peephole_forget = nn.Parameter(torch.zeros(hidden_size))
         self.peephole_output = nn.Parameter(torch.zeros(hidden_size))
@@ -128,7 +128,7 @@ class CoupledLSTMCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 0, hidden_size, -start.forget_bias)
+        set_bias(self.bias, 0, -start.keeping(hidden_size))
 
     def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
         return input_products(inputs, self.weight_input, self.bias, first)
@@ -171,7 +171,7 @@ class LayerNormLSTMCell(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, bias_gates = new_parameters(4, input_size, hidden_size, bias, start)
-        set_bias(bias_gates, 1, hidden_size, start.forget_bias)
+        start_gates(bias_gates, hidden_size, start)
         # The input products are normalised before any bias joins them.
         self.bias: nn.Parameter | None = None
         self.bias_gates = bias_gates
@@ -195,3 +195,11 @@ class LayerNormLSTMCell(nn.Module):
         cell = f * cell + i * masked(g, masks.update)
         hidden = o * F.layer_norm(cell, cell.shape[-1:], self.gain_cell, self.bias_cell).tanh()
         return (hidden, cell), {"input": i, "forget": f, "output": o}
+
+
+def start_gates(bias: Tensor | None, hidden_size: int, start: Start) -> None:
+    """The forget gate's bias, and with chrono initialisation the input gate's too."""
+    keeping = start.keeping(hidden_size)
+    set_bias(bias, 1, keeping)
+    if start.chrono is not None:
+        set_bias(bias, 0, -keeping)

@@ -34,6 +34,8 @@ class RecurrenceConfig(Config):
     """A key of `cells.CELLS`."""
     forget_bias: float = 1.0
     """At the start a gate keeps sigmoid(forget_bias) of the memory at each step: 0, 1 or 2 are the usual choices."""
+    chrono: Annotated[int, Field(ge=3)] | None = None
+    """Instead of `forget_bias`: the longest dependency to expect, in steps; gates start with time scales up to that."""
     initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"
     """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]; or
     recurrent weights the identity (plain RNNs)."""
@@ -56,6 +58,11 @@ class RecurrenceConfig(Config):
         if self.cell in GATELESS_CELLS and self.forget_bias != 1.0:
             raise ValueError(
                 f"forget_bias needs a cell with gates, got {self.forget_bias} and cell={self.cell!r}; leave it out"
+            )
+        if self.chrono is not None and (self.cell in GATELESS_CELLS or self.forget_bias != 1.0):
+            raise ValueError(
+                f"chrono sets the biases of gates in place of forget_bias, got chrono={self.chrono}, "
+                f"forget_bias={self.forget_bias} and cell={self.cell!r}; leave one of them out"
             )
         if self.initialisation == "identity" and self.cell not in ("rnn_tanh", "rnn_relu"):
             raise ValueError(

@@ -50,7 +50,7 @@ class Layer(nn.Module):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        start = Start(config.forget_bias, config.initialisation, config.init_range)
+        start = Start(config.forget_bias, config.initialisation, config.init_range, config.chrono)
         cell = CELLS[config.cell]
         self.directions = nn.ModuleList(
             cast(nn.Module, cell(input_size, hidden_size, bias, start)) for _ in range(2 if bidirectional else 1)
