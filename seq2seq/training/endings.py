@@ -17,7 +17,8 @@ from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import is_first_process, say
 from seq2seq.training.signals import Stopped
 
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 
 
 @contextmanager
@@ -62,12 +63,12 @@ def explain(error: Exception, out: Path, module: TranslationModule) -> TrainingE
     if isinstance(error, TrainingError):
         return error
     if isinstance(error, OSError):
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _NO_ROOM | _NO_PLACE:
             return None
-        return TrainingError(
-            f"{error.filename or out}: cannot be written ({error.strerror}); what was saved before is whole: "
-            "make room, and the same command goes on"
-        )
+        place = f"{error.filename or out}: cannot be written ({error.strerror})"
+        if error.errno in _NO_PLACE:
+            return TrainingError(f"{place}; choose another --out, or mend this one and the same command goes on")
+        return TrainingError(f"{place}; what was saved before is whole: make room, and the same command goes on")
     if is_out_of_memory(error):
         return TrainingError(f"out of memory{described(module, module.training_config)}")
     return None
