@@ -75,3 +75,36 @@ def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_
     assert together(processes, tmp_path / "parts", **changes) == [0, 0]
     assert_same(content(tmp_path / "whole"), content(tmp_path / "parts"))
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+
+
+RECIPE = ["recipes/reverse.py", "--epochs", "1", "--devices", "2", "--device", "cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "start", [[], ["-m", "torch.distributed.run", "--nproc-per-node", "2"]], ids=["own", "torchrun"]
+)
+def test_a_recipe_trains_in_two_processes(start, tmp_path):
+    """Started by Lightning or by torchrun; one of the two writes and speaks, and a second start only reports."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for part in ("train", "validation", "test"):
+        (data / f"{part}.tsv.gz").write_bytes((ROOT / "data" / "reverse" / "validation.tsv.gz").read_bytes())
+    command = [sys.executable, *start, ROOT / RECIPE[0], *RECIPE[1:], "--data", data, "--out", tmp_path / "run"]
+    for said in ("best: epoch 1", "is finished"):
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("The model is in") == 1
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+    assert "EM|" in json.dumps(json.loads((tmp_path / "run" / "metrics.json").read_text()))
+
+
+def test_devices_that_cannot_be_are_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="at least 1, got 0 and 1"):
+        choose_engine("cpu", 0, 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="torchrun started 4 processes, and --devices 2 times --nodes 1"):
+        choose_engine("cpu", 2, 1)
+    assert choose_engine("cpu", 2, 2)["strategy"] == "ddp"

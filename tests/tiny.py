@@ -11,7 +11,7 @@ from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.corpus import from_pairs
 from seq2seq.data import ParallelDataModule
 from seq2seq.training import TranslationModule
-from seq2seq.training.run import quieten
+from seq2seq.training.engine import quieten
 from seq2seq.vocabulary import Vocabulary
 
 WORDS = ["ab", "ba", "abc", "cab", "bacca", "acb", "cbabc", "bca", "aab", "bbaabcab", "c", "cc"]

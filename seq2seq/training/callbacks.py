@@ -65,6 +65,14 @@ class KeepBest(Callback):
             **({"averaged": module.averaged} if module.averaged else {}),
         }
 
+    def say(self) -> None:
+        """Name the model that was kept."""
+        if self.best:
+            monitor = self.best["settings"]["monitor"]
+            value = self.best["validation"][monitor]
+            score = f"validation loss {value:.4g}" if monitor == "loss" else value
+            say(f"best: epoch {self.best['epochs']}, {score}, in {self.folder}")
+
     def state_dict(self) -> dict[str, Any]:
         seconds = self.trained_seconds + time.perf_counter() - self.resumed_at
         return {"best": self.best, "trained_seconds": seconds}

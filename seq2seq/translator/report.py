@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import distributed
+
 from seq2seq.config import SearchConfig
 from seq2seq.package import CARD
 from seq2seq.translator.translator import Translator
@@ -29,6 +31,8 @@ def report(
 ) -> None:
     """Translate a test set; write `metrics.json` and the model card; print scores, samples and commands.
 
+    Of several processes that have trained together the first one does it.
+
     Args:
         folder: the model folder.
         sources: the test set.
@@ -39,6 +43,8 @@ def report(
         commands: what the user may type next.
         device: as of `Translator.load`.
     """
+    if not _is_first_process():
+        return
     # sacrebleu is needed here alone, and translating should not wait for it.
     from seq2seq.metrics import score
 
@@ -65,6 +71,13 @@ def report(
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
     for command in commands:
         print(f"  {command}")
+
+
+def _is_first_process() -> bool:
+    """By torch where the processes still know each other, else by what started them: torchrun, Lightning or SLURM."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() == 0
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _show_sample(source: str, translation: str, references: Sequence[str]) -> None:
