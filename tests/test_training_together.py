@@ -1,9 +1,12 @@
 """Two processes that train together are one that accumulates two batches: one path, one log, one set of scores."""
 
+import json
 import multiprocessing
 import random
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import torch
 from reversing import assert_same, content, reverse, reverse_together, rows
 
 from seq2seq import package
+from seq2seq.errors import ConfigError
+from seq2seq.training.engine import choose_engine
 
 ROOT = Path(__file__).parent.parent
 PLAIN = {"model": {"hidden_dropout": 0.0}, "max_epochs": 3, "monitor": "bleu"}
