@@ -464,3 +464,41 @@ def test_blocks_are_what_is_there_and_no_more_than_asked_for() -> None:
     with pytest.raises(CorpusError, match=r"pipe:9: is not UTF-8 \(0xff at byte 1 of the line\)"):
         next(blocks)
     os.close(reading)
+
+
+PEAK = """
+import os, resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_input(model: Path, tmp_path: Path) -> None:
+    peaks = []
+    for lines_of_input in (5_000, 60_000):
+        (tmp_path / "in").write_text("a fox\n\nlazy dog over\ndog\n" * (lines_of_input // 4))
+        arguments = ["translate", model, "--beam-size", "1", "--max-length", "6"]
+        files = ["-i", tmp_path / "in", "-o", tmp_path / f"out{lines_of_input}"]
+        run = [sys.executable, "-c", PEAK, *COMMAND, *arguments, *files]
+        peaks.append(int(subprocess.run(run, capture_output=True, text=True, check=True).stdout))
+        assert (tmp_path / f"out{lines_of_input}").read_bytes().count(b"\n") == lines_of_input
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_output_is_the_beginning_of_the_whole(model: Path, tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "in").write_text("a fox\n\nlazy dog over\ndog\n" * 50_000)
+    arguments = ["translate", model, "--beam-size", "1", "--max-length", "6", "-i", tmp_path / "in"]
+    out = tmp_path / "out"
+    with subprocess.Popen([*COMMAND, *arguments, "-o", out]) as process:
+        while not out.exists() or out.stat().st_size < 20_000:
+            time.sleep(0.05)
+        process.send_signal(how)
+    text = out.read_text()
+    assert 1000 < text.count("\n") < 200_000
+    # The input repeats itself every four lines, and so must the output, up to its last character.
+    four = "".join(text.splitlines(keepends=True)[:4])
+    assert text == (four * len(text))[: len(text)]
+    assert text.endswith("\n")

@@ -80,7 +80,7 @@ def test_models_are_kept_by_age_or_by_score(
 ) -> None:
     scores = iter([1.0, 2.0, 7.0, 5.0, 7.0])
     keep = KeepBest(tmp_path / "out", ("", ""))
-    monkeypatch.setattr(keep, "summarise", lambda *_: {"monitored": next(scores)})
+    monkeypatch.setattr(keep, "summarise", lambda *_: {"monitored": next(scores), "settings": {"monitor": "bleu"}})
     config = training_config(max_epochs=5, average_models=2, average_of=kind)
     models = KeepModels(tmp_path / "models", config, keep)
     fit(tmp_path / "cache", config, callbacks=[models])

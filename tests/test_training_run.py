@@ -14,6 +14,7 @@ from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError
 from seq2seq.training import train
+from seq2seq.training.callbacks import quality
 from seq2seq.vocabulary import Vocabulary
 
 WORDS = ["ab", "ba", "abc", "cab", "bac", "acb", "cba", "bca", "aab", "bba"]
@@ -51,6 +52,7 @@ def run(
 def test_a_run_leaves_a_model_a_log_and_a_summary(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = run(tmp_path / "run", tmp_path / "cache", epochs=2)
     summary = json.loads((out / "config.json").read_text())["training"]
+    assert summary["monitored"] == summary["validation"]["loss"] > 0
     assert summary["epochs"] in (1, 2)
     assert summary["validation"]["bleu"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     with (out / "log" / "metrics.csv").open() as file:
@@ -84,3 +86,11 @@ def test_faults_are_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="device must be one of"):
         run(tmp_path / "a", tmp_path / "cache", epochs=1, device="tpu")
     assert not (tmp_path / "a").exists()
+
+
+def test_the_better_model_is_the_one_with_less_loss_or_more_score() -> None:
+    def value(monitor: str, monitored: float) -> float:
+        return quality({"monitored": monitored, "settings": {"monitor": monitor}})
+
+    assert value("loss", 1.0) > value("loss", 2.0) > value("loss", float("nan"))
+    assert value("bleu", 30.0) > value("bleu", 20.0) > value("bleu", float("nan"))

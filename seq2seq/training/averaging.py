@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seq2seq import package
 from seq2seq.config import TrainingConfig
-from seq2seq.training.callbacks import KeepBest
+from seq2seq.training.callbacks import KeepBest, quality
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import say
 
@@ -105,7 +105,7 @@ class KeepModels(Callback):
         summary = self.keep.summarise(trainer, pl_module)
         name = f"step_{trainer.global_step}"
         # The newest first: it wins a tie.
-        found = {name: float(summary["monitored"]), **{key: self.kept[key] for key in self.kept if key != name}}
+        found = {name: quality(summary), **{key: self.kept[key] for key in self.kept if key != name}}
         order = sorted(found, key=lambda key: -found[key]) if self.best else list(found)
         self.kept = {key: found[key] for key in found if key in order[: self.count]}
         if not trainer.is_global_zero:

@@ -35,8 +35,7 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TranslationModule)
         summary = self.summarise(trainer, pl_module)
-        value = summary["monitored"]
-        if not self.best or value > self.best["monitored"]:
+        if not self.best or quality(summary) > quality(self.best):
             self.best = summary
             save = partial(
                 package.save,
@@ -50,16 +49,15 @@ class KeepBest(Callback):
             in_first_process(trainer, save)
 
     def summarise(self, trainer: Trainer, module: TranslationModule) -> dict[str, Any]:
-        """What `config.json` tells about the training; `monitored` grows with quality."""
+        """What `config.json` tells about the training; see `quality`."""
         config = module.training_config
         loss = float(trainer.callback_metrics["validation_loss"])
-        monitored = -loss if config.monitor == "loss" else module.scores[config.monitor].value
         return {
             # After the last epoch the trainer already counts the next.
             "epochs": trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING),
             "steps": trainer.global_step,
             "minutes": round((self.trained_seconds + time.perf_counter() - self.resumed_at) / 60, 2),
-            "monitored": monitored if math.isfinite(monitored) else -math.inf,
+            "monitored": loss if config.monitor == "loss" else module.scores[config.monitor].value,
             "validation": {"loss": loss, **{name: str(score) for name, score in module.scores.items()}},
             "settings": config.model_dump(),
             **({"averaged": module.averaged} if module.averaged else {}),
@@ -80,6 +78,14 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.trained_seconds = state_dict["trained_seconds"]
+
+
+def quality(summary: dict[str, Any]) -> float:
+    """What was monitored, turned so that more is better; what is no number is the worst."""
+    monitored = float(summary["monitored"])
+    if not math.isfinite(monitored):
+        return -math.inf
+    return -monitored if summary["settings"]["monitor"] == "loss" else monitored
 
 
 class EpochLine(Callback):
