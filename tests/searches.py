@@ -12,6 +12,11 @@ from seq2seq.search import Hypothesis, search
 PENALTIES = [("none", 1.0), ("average", 1.0), ("average", 0.6), ("gnmt", 0.6), ("gnmt", 2.0), ("average", 0.0)]
 
 
+def seeds(few: int, many: int) -> list:
+    """`few` seeds for the fast suite; the others, up to `many`, are slow."""
+    return [*range(few), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(few, many))]
+
+
 def run(network: ToyNetwork, sentences: list[Sentence], config: SearchConfig, how=search) -> list:
     """What `how` finds for each sentence."""
     state = network.start(torch.tensor([one.number for one in sentences], dtype=torch.long))

@@ -47,7 +47,7 @@ def assert_frequencies(counts: Counter, probabilities: dict, total: int) -> None
 @pytest.mark.parametrize("prefix", [(), (5,)])
 def test_outputs_come_as_often_as_they_are_probable(options: dict[str, object], prefix: tuple[int, ...]) -> None:
     network, sentence = ToyNetwork(vocabulary_size=7, seed=3, peakedness=2.0), Sentence(4, 4, prefix)
-    config = SearchConfig(samples=4000, max_length=3, **options)
+    config = SearchConfig(samples=2500, max_length=3, **options)
     (found,) = run(network, [sentence], config)
     counts = Counter(tuple(one.tokens) for one in found)
     assert_frequencies(counts, oracles.distribution(network, sentence, config), len(found))
@@ -58,7 +58,7 @@ def test_outputs_come_as_often_as_they_are_probable(options: dict[str, object], 
 def test_tokens_of_a_large_vocabulary_come_as_often_as_they_are_probable(size: int, options: dict[str, object]) -> None:
     """More tokens than a block has, and more of them needed than are looked at first."""
     network, sentence = ToyNetwork(vocabulary_size=size, seed=1, peakedness=0.7), Sentence(4, 4)
-    config = SearchConfig(samples=6000, max_length=1, min_length=1, **options)
+    config = SearchConfig(samples=4000, max_length=1, min_length=1, **options)
     (found,) = run(network, [sentence], config)
     counts = Counter(tuple(one.tokens) for one in found)
     assert_frequencies(counts, oracles.distribution(network, sentence, config), len(found))
