@@ -10,28 +10,35 @@ from oracles_search import ToyNetwork, ToyState
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq
-from seq2seq.search import EnsembleState, ensemble_step, search
-from seq2seq.search.topk import best_text
+from seq2seq.search import EnsembleState, ensemble_step, search, topk
 
 
+@pytest.mark.parametrize("few", [0, topk.FEW])
 @pytest.mark.parametrize("size", [6, 63, 64, 65, 300])
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("count", [1, 9, 150])
-def test_the_best_tokens_are_those_of_a_full_sort(size: int, width: int, count: int) -> None:
+def test_the_best_tokens_are_those_of_a_full_sort(
+    size: int, width: int, count: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "FEW", few)
     generator = torch.Generator().manual_seed(size)
     log_probs = torch.randn(4 * width, size, generator=generator)
     so_far = torch.randn(4, width, generator=generator)
-    log_probs[:, [PAD_ID, BOS_ID, EOS_ID]] = 9.0
+    log_probs[:, [PAD_ID, BOS_ID]] = 9.0
+    log_probs[::2, EOS_ID] = 9.0
     if width > 1:
         so_far[1, 1] = -torch.inf
         so_far[2] = -torch.inf
-    best, parents, tokens = best_text(log_probs, so_far, count)
-    allowed = (log_probs.view(4, width, size) + so_far[:, :, None]).clone()
-    allowed[:, :, [PAD_ID, BOS_ID, EOS_ID]] = -torch.inf
+    may_end, may_go_on = torch.tensor([True, False, True, True]), torch.tensor([True, True, True, False])
+    best, parents, tokens = topk.best_continuations(log_probs, so_far, may_end, may_go_on, count)
+    allowed = log_probs.view(4, width, size) + so_far[:, :, None]
+    allowed[:, :, [PAD_ID, BOS_ID]] = -torch.inf
+    allowed[1, :, EOS_ID] = -torch.inf
+    allowed[3, :, EOS_ID + 1 :] = -torch.inf
+    allowed[3, :, :EOS_ID] = -torch.inf
     for row in range(4):
         expected = allowed[row].flatten().sort(descending=True).values[:count]
-        found = best[row].sort(descending=True).values[: len(expected)]
-        assert torch.equal(found, expected)
+        assert torch.equal(best[row][: len(expected)], expected)
         there = best[row] > -torch.inf
         assert torch.equal(allowed[row, parents[row][there], tokens[row][there]], best[row][there])
         assert tokens[row].max() < size
@@ -39,12 +46,15 @@ def test_the_best_tokens_are_those_of_a_full_sort(size: int, width: int, count: 
         assert len(set(pairs)) == len(pairs)
 
 
-def test_nan_is_never_chosen() -> None:
+@pytest.mark.parametrize("few", [0, topk.FEW])
+def test_nan_is_never_chosen(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "FEW", few)
     log_probs = torch.zeros(1, 130)
-    log_probs[0, 100] = torch.nan
-    best, _, tokens = best_text(log_probs, torch.zeros(1, 1), 130)
+    log_probs[0, [3, 100]] = torch.nan
+    always = torch.tensor([True])
+    best, _, tokens = topk.best_continuations(log_probs, torch.zeros(1, 1), always, always, 130)
     assert not best.isnan().any()
-    assert 100 not in tokens[best > -torch.inf]
+    assert not {3, 100} & set(tokens[best > -torch.inf].tolist())
 
 
 NETWORKS = [ToyNetwork(vocabulary_size=9, seed=seed) for seed in range(3)]

@@ -22,9 +22,9 @@ from torch import Tensor
 from seq2seq.config import EOS_ID
 from seq2seq.search.constraints import Constraints
 from seq2seq.search.live import Continuations, Live, Task
-from seq2seq.search.ranking import candidates_needed, continuations, ends
+from seq2seq.search.ranking import candidates_needed, continuations
 from seq2seq.search.rules import check_vocabulary
-from seq2seq.search.topk import best_text, without_nan
+from seq2seq.search.topk import best_continuations, without_nan
 
 
 def in_turn(
@@ -44,11 +44,14 @@ def in_turn(
     led = without_nan(by_hypothesis.gather(2, leading.clamp(min=0)) + live.log_probs[:, :, None])
     led = led.where(is_first, -torch.inf)
     others = by_hypothesis.scatter(2, leading.clamp(min=0), -torch.inf)
-    text, _, tokens = best_text(others.flatten(0, 1), live.log_probs.reshape(-1, 1), needed)
+    may_end, may_go_on = task.limits.allow(length)
+    never, always = may_end.new_zeros(len(next_log_probs)), may_end.new_ones(len(next_log_probs))
+    text, _, tokens = best_continuations(others.flatten(0, 1), live.log_probs.reshape(-1, 1), never, always, needed)
     text = torch.cat([led, text.view(sentences, width, -1)], dim=2)
-    text = text.where((length < task.limits.longest)[:, None, None], -torch.inf)
+    text = text.masked_fill(~may_go_on[:, None, None], -torch.inf)
     tokens = torch.cat([leading.clamp(min=0), tokens.view(sentences, width, -1)], dim=2)
-    end = ends(next_log_probs, live, length, task).where(task.constraints.is_met(live.progress), -torch.inf)
+    may_end = may_end[:, None] & task.constraints.is_met(live.progress)
+    end = without_nan(live.log_probs + by_hypothesis[:, :, EOS_ID]).masked_fill(~may_end, -torch.inf)
 
     log_probs = torch.cat([end[:, :, None], text], dim=2).flatten(1)
     tokens = torch.cat([tokens.new_full((sentences, width, 1), EOS_ID), tokens], dim=2).flatten(1)

@@ -92,8 +92,9 @@ def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ra
             break
         # Where the order is not that of the log-probabilities, what cannot win still decides what else is chosen.
         wanted = could_win if rank is by_log_prob else chosen.log_probs > -torch.inf
-        chosen = chosen.select(going_on).first(int(wanted.sum(dim=1).max()))
+        chosen = chosen.first(int(wanted.sum(dim=1).max()))
+        if len(going_on) < len(sentences):
+            chosen, sentences, task = chosen.select(going_on), sentences[going_on], task.select(going_on)
         state = state.select((going_on[:, None] * live.tokens.shape[1] + chosen.parents).flatten())
-        sentences, task = sentences[going_on], task.select(going_on)
         live = live.follow(going_on, chosen, task)
     return finished.hypotheses(trail)

@@ -27,7 +27,8 @@ class Trail:
             (self.tokens, live.tokens),
             (self.token_log_probs, live.token_log_probs),
         ):
-            column.append(field.new_zeros(batch, field.shape[1]).index_copy(0, sentences, field))
+            is_whole = len(sentences) == batch
+            column.append(field if is_whole else field.new_zeros(batch, field.shape[1]).index_copy(0, sentences, field))
 
     def read_back(
         self, columns: Int[Tensor, "batch n_best"], lengths: Int[Tensor, "batch n_best"]

@@ -7,18 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
+from seq2seq.config import BOS_ID, EOS_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step, impossible
 from seq2seq.search.lengths import Limits
 from seq2seq.search.live import Task
 from seq2seq.search.penalties import score
 from seq2seq.search.rules import Phrase
-from seq2seq.search.topk import best_text, without_nan
+from seq2seq.search.topk import best_continuations
 
-Choose = Callable[[Float[Tensor, "rows vocabulary"], int, Limits, Int[Tensor, "rows"]], Int[Tensor, "rows"]]
+Chosen = tuple[Int[Tensor, "rows"], Float[Tensor, "rows"]]
+"""One token for every row and its log-probability, -inf where no token is possible."""
+
+Choose = Callable[[Float[Tensor, "rows vocabulary"], int, Limits, Int[Tensor, "rows"]], Chosen]
 """From the log-probabilities of the next token, the number of tokens so far, the limits and the numbers of the rows
-that are left, to one allowed token for each; `<pad>` where there is none."""
+that are left, to the next token."""
 
 
 @torch.no_grad()
@@ -56,13 +59,11 @@ def most_probable(
     length: int,
     limits: Limits,
     rows: Int[Tensor, "rows"],  # noqa: ARG001  # a `Choose`
-) -> Int[Tensor, "rows"]:
+) -> Chosen:
     """The most probable token of those that may follow `length` tokens."""
-    best, _, tokens = best_text(log_probs, log_probs.new_zeros(len(log_probs), 1, dtype=torch.float32), count=1)
-    end = without_nan(log_probs[:, EOS_ID].float()).where(length >= limits.shortest, -torch.inf)
-    best = best[:, 0].where(length < limits.longest, -torch.inf)
-    ended = torch.full_like(tokens[:, 0], EOS_ID).where(end > -torch.inf, PAD_ID)
-    return tokens[:, 0].where(best > end, ended)
+    so_far = log_probs.new_zeros(len(log_probs), 1, dtype=torch.float32)
+    best, _, tokens = best_continuations(log_probs, so_far, *limits.allow(length), count=1)
+    return tokens[:, 0], best[:, 0]
 
 
 def walk(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, choose: Choose) -> list[Hypothesis]:
@@ -85,11 +86,9 @@ def walk(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ch
         log_probs, state = step(tokens, state)
         history = torch.stack(token_columns, dim=1)[rows] if task.rules.no_repeat and token_columns else None
         log_probs = task.rules.apply(log_probs, history, length, len(rows))
-        tokens = choose(log_probs, length, task.limits, rows)
-        chosen = without_nan(log_probs.gather(1, tokens[:, None]).squeeze(1).float())
-        chosen = chosen.where(tokens != PAD_ID, -torch.inf)
+        tokens, chosen = choose(log_probs, length, task.limits, rows)
         # Where nothing is possible the row ends too.
-        tokens = tokens.where(chosen > -torch.inf, EOS_ID)
+        tokens = tokens.masked_fill(chosen == -torch.inf, EOS_ID)
         token_columns.append(tokens.new_full((count,), EOS_ID).index_copy(0, rows, tokens))
         log_prob_columns.append(chosen.new_zeros(count).index_copy(0, rows, chosen))
         (live,) = (tokens != EOS_ID).nonzero(as_tuple=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from seq2seq.config import SearchConfig
@@ -20,6 +20,10 @@ class Limits(NamedTuple):
     def select(self, rows: Int[Tensor, "selected"]) -> "Limits":
         """The limits of these sentences."""
         return Limits(self.shortest[rows], self.longest[rows])
+
+    def allow(self, length: int) -> tuple[Bool[Tensor, "batch"], Bool[Tensor, "batch"]]:
+        """Whether hypotheses of `length` tokens may end, and whether they may go on."""
+        return self.shortest <= length, self.longest > length
 
 
 def length_limits(

@@ -86,7 +86,10 @@ class Continuations:
 
     def unended(self, count: int) -> Continuations:
         """The first `count` that do not end with `<E>`."""
-        columns = (self.tokens == EOS_ID).byte().sort(dim=1, stable=True).indices[:, :count]
+        ends = self.tokens == EOS_ID
+        if not ends.any():
+            return self.first(count)
+        columns = ends.byte().sort(dim=1, stable=True).indices[:, :count]
         fields = (self.parents, self.tokens, self.token_log_probs, self.log_probs)
         parents, tokens, token_log_probs, log_probs = (field.gather(1, columns) for field in fields)
         return Continuations(parents, tokens, token_log_probs, log_probs.where(tokens != EOS_ID, -torch.inf))

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
-from seq2seq.search.greedy import walk
+from seq2seq.search.greedy import Chosen, walk
 from seq2seq.search.hypothesis import Hypothesis, StateT, Step
 from seq2seq.search.lengths import Limits
 from seq2seq.search.live import Task
@@ -55,11 +55,14 @@ def sample(
 
     def draw(
         log_probs: Float[Tensor, "rows vocabulary"], length: int, limits: Limits, rows: Int[Tensor, "rows"]
-    ) -> Int[Tensor, "rows"]:
+    ) -> Chosen:
         candidates, tokens = truncate(temper(log_probs, length, limits, config.temperature), config)
         step_keys = scramble(keys[rows] + length)
         chosen = race(candidates, step_keys) if tokens is None else race_few(candidates, tokens, step_keys)
-        return chosen.where(length < limits.longest, EOS_ID)
+        chosen = chosen.where(length < limits.longest, EOS_ID)
+        return chosen, without_nan(log_probs.gather(1, chosen[:, None]).squeeze(1).float()).where(
+            chosen != PAD_ID, -torch.inf
+        )
 
     found = iter(walk(step, state.select(owners), task, config, draw))
     return [[next(found) for _ in range(config.samples)] for _ in range(batch)]

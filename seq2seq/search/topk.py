@@ -1,7 +1,7 @@
 """The best of many without sorting them: most of a vocabulary is only looked at for the maxima of its blocks."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,7 +10,8 @@ from seq2seq.config import BOS_ID, EOS_ID, PAD_ID
 BLOCK = 64
 """Tokens in a block; about the square root of a vocabulary."""
 
-NO_TEXT = [PAD_ID, BOS_ID, EOS_ID]
+FEW = 2**16
+"""Numbers that are sooner looked through, all of them, than divided into blocks."""
 
 
 def as_blocks(values: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows blocks block"]:
@@ -22,41 +23,63 @@ def as_blocks(values: Float[Tensor, "rows vocabulary"]) -> Float[Tensor, "rows b
     return blocks
 
 
-def best_text(
-    next_log_probs: Float[Tensor, "rows vocabulary"], log_probs: Float[Tensor, "sentences width"], count: int
+def best_continuations(
+    next_log_probs: Float[Tensor, "rows vocabulary"],
+    log_probs: Float[Tensor, "sentences width"],
+    may_end: Bool[Tensor, "sentences"],
+    may_go_on: Bool[Tensor, "sentences"],
+    count: int,
 ) -> tuple[Float[Tensor, "sentences best"], Int[Tensor, "sentences best"], Int[Tensor, "sentences best"]]:
-    """The `count` best continuations of each sentence's hypotheses by a token of text, in no order.
+    """The `count` best continuations of each sentence's hypotheses, best first.
 
     The best tokens lie in those blocks that have the best maxima, so it is enough to look into as many blocks.
 
     Args:
         next_log_probs: of each hypothesis' next token; the rows are sentences times width.
         log_probs: of each hypothesis so far.
+        may_end: whether `<E>` is allowed.
+        may_go_on: whether text is allowed. `<pad>` and `<S>` never are.
 
     Returns:
         The log-probabilities with the next token, the hypotheses' columns and the tokens; -inf and any token where
         there is no further candidate. A block with a NaN has none.
     """
     sentences, width = log_probs.shape
-    blocks = as_blocks(next_log_probs)
-    maxima = blocks.amax(dim=-1).float()
-    first = blocks[:, 0].to(torch.float32, copy=True)
-    first[:, NO_TEXT] = -torch.inf
-    maxima[:, 0] = first.amax(dim=-1)
-    maxima = without_nan(maxima.view(sentences, width, -1) + log_probs[:, :, None]).flatten(1)
+    size = next_log_probs.shape[1]
+    if next_log_probs.numel() <= FEW:
+        # The readable way.
+        forbidden = _forbidden(may_end, may_go_on, size)
+        candidates = next_log_probs.view(sentences, width, size) + log_probs[:, :, None]
+        candidates = without_nan(candidates.masked_fill_(forbidden[:, None], -torch.inf)).flatten(1)
+        best, columns = candidates.topk(min(count, candidates.shape[1]), dim=1)
+        return best, columns // size, columns % size
+    forbidden = _forbidden(may_end, may_go_on, BLOCK)  # in the first block; elsewhere all is text
+    blocks = as_blocks(next_log_probs).unflatten(0, (sentences, width))
+    maxima = blocks.amax(dim=-1).float().masked_fill_(~may_go_on[:, None, None], -torch.inf)
+    maxima[:, :, 0] = blocks[:, :, 0].masked_fill(forbidden[:, None], -torch.inf).amax(dim=-1)
+    maxima = without_nan(maxima.add_(log_probs[:, :, None])).flatten(1)
     _, chosen = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False)
-    parents = chosen // blocks.shape[1]
-    inside = torch.arange(BLOCK, device=chosen.device)
-    tokens = (chosen % blocks.shape[1])[:, :, None] * BLOCK + inside
-    candidates = blocks.reshape(sentences, -1, BLOCK).gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).float()
-    candidates = without_nan(candidates + log_probs.gather(1, parents)[:, :, None])
-    is_text = (tokens != PAD_ID) & (tokens != BOS_ID) & (tokens != EOS_ID)
-    candidates = candidates.where(is_text, -torch.inf).flatten(1)
-    best, columns = candidates.topk(min(count, candidates.shape[1]), dim=1, sorted=False)
-    tokens = tokens.flatten(1).gather(1, columns).clamp(max=next_log_probs.shape[1] - 1)
-    return best, parents.gather(1, columns // BLOCK), tokens
+    parents, block = chosen // blocks.shape[2], chosen % blocks.shape[2]
+    inside = blocks.flatten(1, 2).gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).float()
+    is_out = torch.where((block == 0)[:, :, None], forbidden[:, None], ~may_go_on[:, None, None])
+    inside.masked_fill_(is_out, -torch.inf).add_(log_probs.gather(1, parents)[:, :, None])
+    best, columns = without_nan(inside).flatten(1).topk(min(count, inside.shape[1] * BLOCK), dim=1)
+    place = columns // BLOCK
+    tokens = block.gather(1, place) * BLOCK + columns % BLOCK
+    return best, parents.gather(1, place), tokens.clamp_(max=size - 1)
+
+
+def _forbidden(
+    may_end: Bool[Tensor, "sentences"], may_go_on: Bool[Tensor, "sentences"], size: int
+) -> Bool[Tensor, "sentences {size}"]:
+    """Which of the first `size` tokens of the vocabulary may not follow."""
+    forbidden = (~may_go_on)[:, None].repeat(1, size)
+    forbidden[:, PAD_ID] = True
+    forbidden[:, BOS_ID] = True
+    forbidden[:, EOS_ID] = ~may_end
+    return forbidden
 
 
 def without_nan(log_probs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """NaN, which would win every comparison, made impossible."""
-    return log_probs.where(log_probs == log_probs, -torch.inf)
+    return log_probs.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
