@@ -109,12 +109,36 @@ def model_card(metadata: Metadata, parameters: int) -> str:
         "```",
         "",
     ]
-    validation = metadata.training.get("validation")
+    return "\n".join(lines + _training_lines(metadata.training))
+
+
+def _training_lines(training: Mapping[str, Any]) -> list[str]:
+    """What is known about the training: on what, for how long, how well, and how to repeat it."""
+    lines = []
+    validation, data, total = (training.get(key) for key in ("validation", "data", "total"))
     if isinstance(validation, Mapping):
+        lines += ["Validation while training:", "", *(f"- {_told(*item)}" for item in validation.items()), ""]
+    if isinstance(data, Mapping):
+        lines += ["Trained and validated on:", ""]
         lines += [
-            "Validation while training:",
-            "",
-            *(f"- {_told(name, value)}" for name, value in validation.items()),
-            "",
+            f"- {part}: {facts['text']}, {facts['pairs']:,} pairs, "
+            f"{facts['source tokens']:,} + {facts['target tokens']:,} tokens"
+            for part, facts in data.items()
         ]
-    return "\n".join(lines)
+        lines.append("")
+    if "steps" in training and "epochs" in training:
+        told = f"Trained for {_duration(training)} until this model was reached"
+        told += f", {_duration(total)} in all" if isinstance(total, Mapping) else ""
+        lines += [f"{told}{', on ' + training['machine'] if training.get('machine') else ''}.", ""]
+    if averaged := training.get("averaged"):
+        lines += [f"Its weights are the mean of those of {len(averaged)} models: {', '.join(averaged)}.", ""]
+    if training.get("command"):
+        lines += ["The command that repeats it:", "", f"    {training['command']}", ""]
+    if training.get("curves"):
+        lines += [f"![How the training went]({training['curves']})", ""]
+    return lines
+
+
+def _duration(facts: Mapping[str, Any]) -> str:
+    minutes = f" ({facts['minutes']} minutes)" if "minutes" in facts else ""
+    return f"{facts['epochs']:,} epochs and {facts['steps']:,} steps{minutes}"

@@ -13,8 +13,12 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 
 from seq2seq import package
+from seq2seq.training.about import about
+from seq2seq.training.curves import draw_curves
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import in_first_process, say
+
+CURVES = "curves.png"
 
 
 class KeepBest(Callback):
@@ -29,6 +33,7 @@ class KeepBest(Callback):
         self.folder = folder
         self.languages = languages
         self.best: dict[str, Any] = {}
+        self.about: dict[str, Any] = {}
         self.trained_seconds = 0.0
         self.resumed_at = time.perf_counter()
 
@@ -51,15 +56,17 @@ class KeepBest(Callback):
     def summarise(self, trainer: Trainer, module: TranslationModule) -> dict[str, Any]:
         """What `config.json` tells about the training; see `quality`."""
         config = module.training_config
+        self.about = self.about or about(trainer)
         loss = float(trainer.callback_metrics["validation_loss"])
         return {
             # After the last epoch the trainer already counts the next.
             "epochs": trainer.current_epoch + (trainer.state.fn == TrainerFn.FITTING),
             "steps": trainer.global_step,
-            "minutes": round((self.trained_seconds + time.perf_counter() - self.resumed_at) / 60, 2),
+            "minutes": self.minutes(),
             "monitored": loss if config.monitor == "loss" else module.scores[config.monitor].value,
             "validation": {"loss": loss, **{name: str(score) for name, score in module.scores.items()}},
             "settings": config.model_dump(),
+            **self.about,
             **({"averaged": module.averaged} if module.averaged else {}),
         }
 
@@ -70,6 +77,27 @@ class KeepBest(Callback):
             value = self.best["validation"][monitor]
             score = f"validation loss {value:.4g}" if monitor == "loss" else value
             say(f"best: epoch {self.best['epochs']}, {score}, in {self.folder}")
+
+    def minutes(self) -> float:
+        """Of training and validation, of all runs that this one goes on from."""
+        return round((self.trained_seconds + time.perf_counter() - self.resumed_at) / 60, 2)
+
+    def finish(self, trainer: Trainer, metrics: Path) -> None:
+        """When all is trained: tell how long it took in the model folder, and draw `curves.png` into it."""
+        if not self.best:
+            return
+        drawn = draw_curves(metrics, self.folder / CURVES)
+        found = package.load(self.folder)
+        total = {"epochs": trainer.current_epoch, "steps": trainer.global_step, "minutes": self.minutes()}
+        summary = {**found.metadata.training, "total": total, **({"curves": CURVES} if drawn else {})}
+        package.save(
+            self.folder,
+            found.model,
+            found.source_vocabulary,
+            found.target_vocabulary,
+            languages=self.languages,
+            training=summary,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         seconds = self.trained_seconds + time.perf_counter() - self.resumed_at

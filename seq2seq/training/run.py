@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch import Callback, seed_everything
@@ -92,6 +93,7 @@ def train(
             if isinstance(callback, KeepModels):
                 validate_average(trainer, module, data, callback)
         if not smoke:
+            in_first_process(trainer, partial(best.finish, trainer, log.path))
             in_first_process(trainer, checkpoints.finish)
     best.say()
     return out
