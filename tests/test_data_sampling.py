@@ -1,6 +1,10 @@
 """Subword regularisation: every draw is a division of its text, and a pure function of seed, epoch and pair."""
 
+import math
+import subprocess
+import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -52,16 +56,85 @@ def epoch_of(batches: Batches, epoch: int) -> dict[int, tuple[list[int], list[in
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_a_draw_is_another_division_of_the_same_text(kind: str, vocabularies: dict[str, Vocabulary]) -> None:
     vocabulary, text = vocabularies[kind], "banana bandana savanna"
-    (best,) = vocabulary.encode([text])
-    drawn = vocabulary.sample([text] * 50, 0.3, range(50))
+    sampler = vocabulary.sampler(0.2)
+    drawn = [sampler.sample(text, seed) for seed in range(50)]
     assert vocabulary.decode(drawn) == [text] * 50
     assert len({tuple(ids) for ids in drawn}) > 5
-    assert vocabulary.sample([text], 0.3, [17]) == [drawn[17]], "a text's draw depends on nothing but its seed"
-    assert vocabulary.encode([text]) == [best], "and leaves encoding as it was"
-    if kind == "bpe":
-        assert np.mean([len(ids) for ids in drawn]) > len(best)
-        (letters,) = vocabulary.sample([text], 1.0, [0])
-        assert len(letters) >= len(text.replace(" ", "")), "with every merge left out there are characters"
+    assert vocabulary.sampler(0.2).sample(text, 17) == drawn[17], "a draw depends on nothing but text and seed"
+
+
+ODD = [
+    "banana canXXscan λόγος λ",
+    "",
+    "▁ <S> scan",
+    "nabncanananasmanga" * 9,
+    "  ban   X \t Y X",
+    "Straße 猫",
+    "a\u0301",
+]
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.filterwarnings("ignore:this text gives:UserWarning")
+def test_the_surest_draw_is_what_sentencepiece_says(kind: str, fallback: bool) -> None:
+    """Without merges left out, or at an alpha so high that the most likely division always wins."""
+    size = SIZES[kind] + (256 if fallback else 0)
+    vocabulary = Vocabulary.train([text for pair in PAIRS for text in pair], size, kind=kind, byte_fallback=fallback)
+    texts = [text for pair in PAIRS for text in pair] + ODD
+    surest = vocabulary.sampler(1e4 if kind == "unigram" else 0.0)
+    for text, ids in zip(texts, vocabulary.encode(texts), strict=True):
+        assert surest.sample(text, 0) == ids, text
+    wild = vocabulary.sampler(0.1)
+    for text in texts:
+        assert vocabulary.decode([wild.sample(text, 1)]) == vocabulary.decode(vocabulary.encode([text]))
+
+
+def divisions(word: str, scores: dict[str, float]) -> dict[tuple[str, ...], float]:
+    """Every division of a word into known tokens, with its log-probability."""
+    if not word:
+        return {(): 0.0}
+    return {
+        (word[:end], *rest): scores[word[:end]] + score
+        for end in range(1, len(word) + 1)
+        if word[:end] in scores
+        for rest, score in divisions(word[end:], scores).items()
+    }
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_unigram_divisions_are_drawn_by_their_probabilities(alpha: float, vocabularies: dict[str, Vocabulary]) -> None:
+    vocabulary = vocabularies["unigram"]
+    sampler = vocabulary.sampler(alpha)
+    every = divisions("▁banana", sampler.scores)
+    total = sum(math.exp(alpha * score) for score in every.values())
+    expected = {parts: math.exp(alpha * score) / total for parts, score in every.items()}
+    drawn = Counter(tuple(vocabulary.tokens(sampler.sample("banana", seed))) for seed in range(4000))
+    assert set(drawn) <= set(expected)
+    assert all(drawn[parts] / 4000 == pytest.approx(share, abs=0.03) for parts, share in expected.items())
+
+
+def test_bpe_dropout_leaves_out_merges(vocabularies: dict[str, Vocabulary]) -> None:
+    vocabulary = vocabularies["bpe"]
+    lengths = [
+        np.mean([len(vocabulary.sampler(share).sample("banana bandana savanna", seed)) for seed in range(100)])
+        for share in (0.0, 0.1, 0.5, 1.0)
+    ]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == len("▁banana▁bandana▁savanna"), "with every merge left out there are characters"
+
+
+def test_a_draw_is_the_same_in_every_process(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    for kind in ("unigram", "bpe"):
+        vocabularies[kind].save(tmp_path / f"{kind}.model")
+    code = """
+import sys
+from seq2seq.vocabulary import Vocabulary
+print([Vocabulary.load(path).sampler(0.3).sample("banana bandana savanna", 5) for path in sys.argv[1:]])
+"""
+    words = [sys.executable, "-c", code, *(str(tmp_path / f"{kind}.model") for kind in ("unigram", "bpe"))]
+    here = [vocabularies[kind].sampler(0.3).sample("banana bandana savanna", 5) for kind in ("unigram", "bpe")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == str(here)
 
 
 @pytest.mark.parametrize("kind", ["char", "word"])
@@ -70,14 +143,6 @@ def test_vocabularies_that_know_one_division_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="needs a unigram or bpe vocabulary, got one of characters or words"):
         data(vocabularies[kind], tmp_path).train_dataloader()
-
-
-def test_a_generator_that_heeds_no_seed_is_refused(
-    vocabularies: dict[str, Vocabulary], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seq2seq.vocabulary.vocabulary.sentencepiece.set_random_generator_seed", lambda _: None)
-    with pytest.raises(ConfigError, match=r"heeds a new seed, got .*; install 0\.2\.3"):
-        vocabularies["bpe"].check_sampling()
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])

@@ -22,7 +22,8 @@ def test_a_finished_run_folder_speaks_for_itself(tmp_path: Path, monkeypatch: py
     assert training["total"]["steps"] == 6
     assert training["total"]["minutes"] >= training["minutes"]
     assert training["data"]["training"]["pairs"] == 12
-    tokens = sum(len(word) + 1 for word in WORDS)
+    # "▁" and "<E>" besides the characters.
+    tokens = sum(len(word) + 2 for word in WORDS)
     card = (out / "README.md").read_text()
     for told in (
         "- BLEU|nrefs:1|case:mixed",

@@ -125,7 +125,7 @@ class ParallelDataModule(LightningDataModule):
 
     Attributes:
         subword_sampling: divide the training texts into tokens anew in every epoch, with this alpha of
-            `Vocabulary.sample`; `None`: always the best way. `train` sets it as its configuration says.
+            `SubwordSampler`; `None`: always the best way. `train` sets it as its configuration says.
 
     Raises:
         ConfigError: unless one budget is given.

@@ -30,7 +30,7 @@ class SampledEpochs:
     Args:
         text: the corpus.
         vocabularies: of source and target.
-        alpha: see `Vocabulary.sample`.
+        alpha: see `SubwordSampler`.
         plain: the corpus in its best division; its pairs are those that are drawn.
         cache: a folder for the tokens of the current epoch.
         budget, seed, together: as `batch_plan` takes them, `together` for its `ranks`.
@@ -50,8 +50,7 @@ class SampledEpochs:
         seed: int,
         together: int,
     ) -> None:
-        for vocabulary in vocabularies:
-            vocabulary.check_sampling()
+        self.samplers = [vocabulary.sampler(alpha) for vocabulary in vocabularies]
         self.text = text
         self.vocabularies = vocabularies
         self.alpha = alpha
@@ -92,10 +91,10 @@ class SampledEpochs:
             first, last = np.searchsorted(self.plain.indices, [start, start + len(pairs)])
             indices = self.plain.indices[first:last]
             sides = []
-            for side, vocabulary in enumerate(self.vocabularies):
+            for side, sampler in enumerate(self.samplers):
                 texts = [pairs[index - start][side] for index in indices]
-                seeds = pair_seeds(self.seed, epoch, side, indices)
-                sides.append(vocabulary.sample(texts, self.alpha, seeds.tolist()))
+                seeds = pair_seeds(self.seed, epoch, side, indices).tolist()
+                sides.append([sampler.sample(text, seed) for text, seed in zip(texts, seeds, strict=True)])
             yield indices, sides
 
 

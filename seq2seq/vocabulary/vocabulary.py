@@ -32,8 +32,9 @@ from pathlib import Path
 import sentencepiece
 
 from seq2seq.config import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID
-from seq2seq.errors import ConfigError, VocabularyError
+from seq2seq.errors import VocabularyError
 from seq2seq.vocabulary.canonical import FROM_MODEL, STRETCH, canonical, readable
+from seq2seq.vocabulary.sampling import SubwordSampler
 from seq2seq.vocabulary.training import BOS, EOS, PAD, UNK, Kind, Reader, check_options, explain, train_model
 
 _THREADS_PAY = 500
@@ -159,46 +160,13 @@ class Vocabulary:
         ids: list[list[int]] = self._processor.encode([canonical(text) for text in texts], num_threads=threads)
         return ids
 
-    def sample(self, texts: Sequence[str], alpha: float, seeds: Sequence[int]) -> list[list[int]]:
-        """Ids of each text as `encode` gives them, but divided at random: subword regularisation.
-
-        Args:
-            texts: any strings.
-            alpha: above 0. For unigram vocabularies a division of probability p is drawn with one that grows as
-                p^alpha; for bpe each merge is left out with this probability (BPE-dropout).
-            seeds: of each text, between 0 and 2^32 - 1; the same text and seed give the same ids.
+    def sampler(self, alpha: float) -> SubwordSampler:
+        """Divides texts into tokens at random: subword regularisation.
 
         Raises:
-            RuntimeError: from SentencePiece, unless `check_sampling` passes.
-
-        Reference:
-            Kudo (2018), arXiv:1804.10959; Provilkov et al. (2020), arXiv:1910.13267.
+            ConfigError: if the vocabulary knows one division of a text alone.
         """
-        drawn = []
-        for text, seed in zip(texts, seeds, strict=True):
-            # Its generator is one for all texts: only a seed of its own makes a text's draw its own.
-            sentencepiece.set_random_generator_seed(int(seed))
-            drawn.append(self._processor.encode(canonical(text), enable_sampling=True, alpha=alpha, nbest_size=-1))
-        return drawn
-
-    def check_sampling(self) -> None:
-        """Make sure that texts can be divided at random, the same way for the same seed.
-
-        Raises:
-            ConfigError: if the vocabulary knows one division of a text alone, or SentencePiece does not heed seeds.
-        """
-        text = " ".join(piece.strip("▁") for piece in self.tokens(range(FIRST_FREE_ID, min(self._size, 300))))
-        try:
-            first, second = (self.sample([text] * 4, 0.5, [1, 2, 3, 4]) for _ in range(2))
-        except RuntimeError:
-            raise ConfigError(
-                "subword sampling needs a unigram or bpe vocabulary, got one of characters or words; leave it out"
-            ) from None
-        if first != second:
-            version = sentencepiece.__version__
-            raise ConfigError(
-                f"subword sampling needs a SentencePiece that heeds a new seed, got {version}; install 0.2.3"
-            )
+        return SubwordSampler(self._processor, alpha)
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row of ids, whatever they are: special tokens and ids out of range are left out."""
