@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def reverse_together(out: Path, rank: int, port: int, number: int, seconds: floa
 
     names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    names["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"  # Not by way of the machine's name.
     os.environ.update({name: str(value) for name, value in names.items()})
     rank_zero_only.rank = rank  # Lightning looks when it is imported, which these processes have done before.
     reverse_until(out, number, seconds, {"devices": 2, **changes})

@@ -295,6 +295,7 @@ tokenising.tokenise(ParallelText("text", read), v, v, Path({str(tmp_path / "cach
     assert len(shard_names(tmp_path / "cache")) == 3
     tokens = tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path / "cache")
     assert np.array_equal(tokens.indices, np.arange(len(PAIRS)))
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == 7, "nothing unfinished is left"
 
 
 def test_a_second_start_does_not_read_files_that_are_as_they_were(vocabulary, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def hit(processes, out: Path, number: int, seconds: float, changes: dict[str, ob
     """The exit code of a run that a signal hits so many seconds after its first step began."""
     child = processes.Process(target=reverse_until, args=(out, number, seconds, changes))
     child.start()
-    child.join(timeout=120)
+    child.join(timeout=300)
     return child.exitcode
 
 

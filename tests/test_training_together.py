@@ -40,7 +40,7 @@ def together(processes, out: Path, number: int = 0, seconds: float = 0.0, **chan
     for child in children:
         child.start()
     for child in children:
-        child.join(timeout=120)
+        child.join(timeout=300)
     return [child.exitcode for child in children]
 
 
@@ -67,8 +67,9 @@ def test_two_processes_take_the_path_of_one_that_accumulates(processes, tmp_path
     assert "Warning" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("hits", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hits", [1, 20])
 def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_path):
     changes = {"save_every_steps": 2, "max_epochs": 6}
     assert together(processes, tmp_path / "whole", **changes) == [0, 0]

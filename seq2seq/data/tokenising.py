@@ -178,6 +178,8 @@ def _summarise(part: Path, text: ParallelText) -> None:
         shutil.rmtree(part)
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise CorpusError(f"{text.name}: no pair is left ({reasons}); check the text or raise the limits")
+    for unfinished in part.glob("shard-*.*.arrow"):  # Of processes that were killed.
+        unfinished.unlink(missing_ok=True)
     write_summary(part, kept, dropped, names)
 
 
