@@ -130,8 +130,9 @@ def _snake(lengths: Lengths, costs: Indices, size: int, blur: float, random: np.
     # As many strips as there are batches in one: both sides vary equally little in a batch.
     strips = max(1, round(math.sqrt(costs.sum() / size)))
     by_target = np.argsort(target, kind="stable")
-    parts = [part[np.lexsort((target[part], source[part]))] for part in np.array_split(by_target, strips)]
-    return np.concatenate([part[::-1] if n % 2 else part for n, part in enumerate(parts)])
+    for number, strip in enumerate(np.array_split(by_target, strips)):  # Views: sorted in their place.
+        strip[:] = strip[np.lexsort((target[strip], source[strip]))][:: -1 if number % 2 else 1]
+    return by_target
 
 
 def _cut(order: Indices, costs: Indices, size: int) -> list[Indices]:
