@@ -4,6 +4,7 @@ Run `python recipes/dates.py`; a model stands in `runs/dates` minutes later.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,6 +26,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on dates, then translate dates that were held out."""
@@ -81,6 +83,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         languages=languages,
         smoke=smoke,
     )

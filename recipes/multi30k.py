@@ -5,6 +5,7 @@ Run `python data/multi30k/prepare.py` once, then `python recipes/multi30k.py --s
 
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -28,6 +29,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on the 29,000 captions of task 1, then translate test_2016_flickr."""
@@ -89,6 +91,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         languages=languages,
         smoke=smoke,
     )

@@ -4,6 +4,7 @@ Run `python recipes/number_words.py`; a model stands in `runs/number_words` minu
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,6 +26,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on numbers, then translate numbers that were held out."""
@@ -81,6 +83,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         languages=languages,
         smoke=smoke,
     )

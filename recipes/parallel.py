@@ -12,10 +12,11 @@ training cannot give a test sentence away.
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
+from seq2seq import package
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import hold_out, read_places
 from seq2seq.data import ParallelDataModule
@@ -58,6 +59,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on most of the pairs, then translate those that were held out."""
@@ -65,8 +67,11 @@ def main(
     pairs, validation, test = hold_out(read_places(texts, columns, keys))
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
-    lines = chain(pairs.sources(), pairs.targets())
-    vocabulary = Vocabulary.train(lines, size.subwords, byte_fallback=True, character_coverage=0.9995)
+    if start is None:
+        lines = chain(pairs.sources(), pairs.targets())
+        vocabulary = Vocabulary.train(lines, size.subwords, byte_fallback=True, character_coverage=0.9995)
+    else:
+        vocabulary = package.load(start).source_vocabulary
 
     model = ModelConfig(
         source_vocabulary_size=len(vocabulary),
@@ -112,6 +117,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         languages=languages,
         smoke=smoke,
     )

@@ -4,6 +4,7 @@ Run `python recipes/reverse.py`; a model stands in `runs/reverse` minutes later.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,6 +26,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on random letters, then reverse sequences that were held out."""
@@ -80,6 +82,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         languages=languages,
         smoke=smoke,
     )

@@ -6,6 +6,7 @@
 import random
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -47,6 +48,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
     """Train on one split of SCAN, then carry out the commands that were held out."""
@@ -106,6 +108,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        start=start,
         search=search,
         languages=languages,
         smoke=smoke,

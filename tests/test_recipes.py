@@ -114,3 +114,23 @@ def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
 def test_no_recipe_hides_a_module_of_python():
     """A script's own folder comes first on Python's path: with a `numbers.py` there, `import numbers` finds that."""
     assert not {path.stem for path in RECIPES.glob("*.py")} & set(sys.stdlib_module_names)
+
+
+def test_a_recipe_begins_with_another_model(tmp_path):
+    """A second training on other text takes the first one's vocabulary and weights; another model is refused."""
+    for name, letters in (("first", "abcdefghij"), ("second", "jihgfedcba")):
+        pairs = [f"{one} {two}\t{two} {one}\n" for one in letters for two in "klmnopqrst"]
+        (tmp_path / f"{name}.tsv").write_text("".join(pairs))
+    options = ["--preset", "tiny", "--smoke"]
+    check_result(run("parallel.py", "first.tsv", *options, "--out", "one", cwd=tmp_path), tmp_path / "one")
+    again = ["parallel.py", "second.tsv", *options, "--from", "one", "--out", "two"]
+    check_result(run(*again, cwd=tmp_path), tmp_path / "two")
+    assert (tmp_path / "one" / "source.model").read_bytes() == (tmp_path / "two" / "source.model").read_bytes()
+    result = run(
+        "parallel.py", "second.tsv", "--preset", "small", "--smoke", "--from", "one", "--out", "x", cwd=tmp_path
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "error: one: its model must be built like that of this training, got embedding_size"
+    )
+    assert result.stderr.count("\n") == 1
