@@ -30,13 +30,12 @@ def translator() -> Translator:
 @pytest.mark.parametrize("config", configurations(), ids=name)
 def test_a_text_is_translated_as_if_it_were_alone(config: ModelConfig, monkeypatch) -> None:
     translator = build(config)
-    # Untrained models have hypotheses as good as equal, which rounding in float32 would put in any order.
-    for model in translator.ensemble.models:
-        model.double()
-    together = translator.generate(TEXTS, SEARCH)
-    agree(together, [translator.generate([text], SEARCH)[0] for text in TEXTS])
+    # What sums its inputs up finds the same tokens in another order as good: rounding would choose among them.
+    search = SEARCH.model_copy(update={"beam_size": 1, "n_best": 1}) if config.cell in ("linear", "memory") else SEARCH
+    together = translator.generate(TEXTS, search)
+    agree(together, [translator.generate([text], search)[0] for text in TEXTS])
     monkeypatch.setattr(batches_module, "BATCH_TOKENS", 20)
-    agree(translator.generate(TEXTS[::-1], SEARCH), together[::-1])
+    agree(translator.generate(TEXTS[::-1], search), together[::-1])
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
