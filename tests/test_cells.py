@@ -185,9 +185,27 @@ def test_layer_normalisation_takes_scale_and_shift_out() -> None:
         cell.weight_hidden *= 50
     given, _ = cell(cell.project(x), state)
     torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-3)
-    # The memory's normalisation too: its scale changes nothing where it alone is read.
     shifted, _ = cell(cell.project(x) + 7.0, state)
     torch.testing.assert_close(shifted, given)
+
+
+def test_a_layer_normalised_lstm_is_its_equations() -> None:
+    cell = make("lstm_layer_norm")
+    assert isinstance(cell, LayerNormLSTMCell)
+    x, (h, c) = torch.randn(ROWS, INPUT, dtype=torch.float64), random_state(cell)
+
+    def normal(values: Tensor) -> Tensor:
+        centred = values - values.mean(dim=-1, keepdim=True)
+        return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+
+    assert cell.bias_gates is not None
+    assert cell.bias_cell is not None
+    gates = normal(h @ cell.weight_hidden.T) * cell.gain_hidden + normal(x @ cell.weight_input.T) * cell.gain_input
+    i, f, g, o = (gates + cell.bias_gates).chunk(4, dim=-1)
+    memory = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    (hidden, kept), _ = cell(cell.project(x), (h, c))
+    torch.testing.assert_close(kept, memory)
+    torch.testing.assert_close(hidden, o.sigmoid() * (normal(memory) * cell.gain_cell + cell.bias_cell).tanh())
 
 
 def test_the_two_places_of_the_reset_gate() -> None:
