@@ -25,7 +25,7 @@ class GradientFlow(Callback):
       (encoder, bridge, decoder, ...) before and after clipping; `.../all` is that of the whole.
     - `clipping/length`: length after over length before; `clipping/cosine`: of the angle between the two. Clipping by
       norm keeps the direction (1), clipping by value turns it.
-    - `clipping/share`: share of the steps since the last look that clipping changed.
+    - `clipping/share`: share of the steps since the last look that clipping changed, out of ten or so of them.
     - `gradient_not_finite`: how many parameters had a gradient with NaN or infinity; a warning names the first.
     - `gate_saturation/LAYER GATE`: share of values under 0.05 or over 0.95, over a few rows of the batch.
 
@@ -47,9 +47,13 @@ class GradientFlow(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Before clipping: remember the length, and at a look the whole gradient."""
+        self.before, self.length = {}, None
+        step = trainer.global_step + 1
+        if step % max(1, self.every // 10) and step % self.every:
+            return  # The length of a gradient costs as much as a small optimiser.
         gradients = gradients_of(pl_module)
         self.length = total_norm(gradients)
-        looks = (trainer.global_step + 1) % self.every == 0
+        looks = step % self.every == 0
         self.before = {name: gradient.clone() for name, gradient in gradients.items()} if looks else {}
 
     def on_train_batch_end(
