@@ -103,7 +103,7 @@ class LinearCell(nn.Module):
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # see the docstring
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, _, self.bias = new_parameters(1, input_size, hidden_size, False, start)
@@ -135,7 +135,7 @@ class MemoryCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # see the docstring
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(1, input_size, hidden_size, False, start)

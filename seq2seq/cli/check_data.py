@@ -22,11 +22,11 @@ def check_data(
         ),
     ],
     validation: Annotated[list[str], typer.Option(help="Validation pairs, likewise; twice for two files.")] = [],  # noqa: B006  # typer hands over a copy
-    test: Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")] = [],  # noqa: B006
+    test: Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")] = [],  # noqa: B006  # the same
     model: Annotated[Path | None, typer.Option(help="A model folder, whose vocabularies to check against.")] = None,
     vocabulary: Annotated[
         list[Path], typer.Option(help="A SentencePiece model of this library; twice for source and target.")
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006  # the same
     columns: Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")] = (1, 2),
     keys: Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")] = (
         "source",

@@ -65,13 +65,17 @@ class GradientFlow(Callback):
         after = gradients_of(pl_module)
         # A module that makes its gradient a mean just before it clips logs the length that it then has.
         length = trainer.callback_metrics.get("gradient_norm", self.length)
-        self.steps += 1
-        self.clipped += int(not torch.isclose(total_norm(after), length, rtol=1e-5))
-        scale, self.length = float(length / self.length), None
+        if after:  # otherwise the step was skipped, which is no clipping
+            self.steps += 1
+            self.clipped += int(not torch.isclose(total_norm(after), length, rtol=1e-5))
+        scale, self.length = float(length / self.length) if self.length else 1.0, None
         if not self.before:
             return
-        figures = {"gradient_not_finite": float(self.count_faults()), "clipping/share": self.clipped / self.steps}
-        if after:  # otherwise the step was skipped
+        figures = {
+            "gradient_not_finite": float(self.count_faults()),
+            "clipping/share": self.clipped / max(1, self.steps),
+        }
+        if after:
             figures |= clipping({name: gradient * scale for name, gradient in self.before.items()}, after)
         figures |= self.saturation(pl_module, batch)
         for logger in trainer.loggers:
