@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -128,13 +129,48 @@ class MultiHeadAttention(nn.Module):
         return parts.transpose(1, 2)
 
 
-Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAttention
+class MultiHeadAdditiveAttention(nn.Module):
+    """Several additive attentions side by side, each over its own projection; weights are their mean.
+
+        score(q, a) = v . tanh(W q + U a + b), with a part of q, a and v for each head
+
+    Reference:
+        Chen et al. (2018), arXiv:1804.09849: what RNMT+ reads its source with.
+
+    Note:
+        Takes memory for queries x steps x query_size numbers, as `AdditiveAttention` does.
+    """
+
+    def __init__(self, query_size: int, annotation_size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(query_size, query_size, bias=False)
+        self.key = nn.Linear(annotation_size, query_size)
+        self.value = nn.Linear(annotation_size, annotation_size, bias=False)
+        self.score = nn.Linear(query_size, 1, bias=False)
+
+    def remember(self, annotations: Float[Tensor, "b s value"], is_token: Bool[Tensor, "b s"]) -> Memory:
+        return Memory(self.key(annotations), self.value(annotations), is_token)
+
+    def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
+        # [sentences, queries, steps, query]
+        energies = (self.query(queries).unsqueeze(2) + memory.keys.unsqueeze(1)).tanh()
+        # One product for all heads: in column h of [query, heads] stand the weights of head h's part, and zeros.
+        columns = torch.block_diag(*self.score.weight.view(self.heads, -1).split(1)).T
+        weights = weigh((energies @ columns).permute(0, 3, 1, 2), memory.is_token)
+        value = memory.values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
+
+
+Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAttention | MultiHeadAdditiveAttention
 
 
 def build_attention(kind: str, query_size: int, annotation_size: int, heads: int) -> Attention:
     """The attention that `ModelConfig.attention` names (any but `none`)."""
     if kind == "multi_head":
         return MultiHeadAttention(query_size, annotation_size, heads)
+    if kind == "multi_head_additive":
+        return MultiHeadAdditiveAttention(query_size, annotation_size, heads)
     kinds: dict[str, Callable[[int, int], Attention]] = {
         "dot": DotAttention,
         "general": GeneralAttention,

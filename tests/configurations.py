@@ -22,7 +22,7 @@ def configurations() -> list[ModelConfig]:
     variants = [
         {"attention": attention, "input_feeding": feeding, "output_attention": second, "decoder_layers": layers}
         for attention, (feeding, second), layers in product(
-            ["none", "dot", "general", "additive", "multi_head"],
+            ["none", "dot", "general", "additive", "multi_head", "multi_head_additive"],
             [(False, False), (True, False), (False, True)],
             [1, 2, 3],
         )

@@ -168,6 +168,7 @@ def test_parts_count_shared_parameters_once() -> None:
     [
         ({"attention": "dot", "encoder_hidden_size": 3}, "as wide as the decoder"),
         ({"attention": "multi_head", "attention_heads": 3}, "must divide"),
+        ({"attention": "multi_head_additive", "attention_heads": 4, "encoder_hidden_size": 3}, "must divide"),
         ({"attention": "none", "input_feeding": True}, "need an attention"),
         ({"attention": "none", "bridge": "zero"}, "must see the source"),
         ({"input_feeding": True, "output_attention": True}, "choose one"),

@@ -28,9 +28,9 @@ class ModelConfig(RecurrenceConfig):
     """Add a layer's input to its output from layer 2 on, where both have one size."""
     bridge: Literal["copy", "linear", "zero"] = "linear"
     """How the encoder's final states start the decoder."""
-    attention: Literal["none", "dot", "general", "additive", "multi_head"] = "general"
+    attention: Literal["none", "dot", "general", "additive", "multi_head", "multi_head_additive"] = "general"
     attention_heads: Size = 4
-    """Used by `multi_head` alone."""
+    """Used by the two `multi_head` kinds alone."""
     input_feeding: bool = False
     """Luong's step-by-step decoder: the previous attentional vector joins the next input."""
     output_attention: bool = False
@@ -52,9 +52,12 @@ class ModelConfig(RecurrenceConfig):
     @model_validator(mode="after")
     def check(self) -> Self:
         decoder, encoder = self.decoder_hidden_size, self.annotation_size
-        if self.attention == "multi_head" and decoder % self.attention_heads:
+        if self.attention.startswith("multi_head") and (
+            decoder % self.attention_heads or encoder % self.attention_heads
+        ):
             raise ValueError(
-                f"attention_heads must divide decoder_hidden_size, got {self.attention_heads} and {decoder}"
+                "attention_heads must divide decoder_hidden_size and the width of the annotations, "
+                f"got {self.attention_heads}, {decoder} and {encoder}; 4 and 8 are usual"
             )
         if self.attention == "dot" and encoder != decoder:
             raise ValueError(
