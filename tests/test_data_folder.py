@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -133,6 +134,32 @@ def test_multi30k_takes_a_folder_and_keeps_what_is_whole(tmp_path, monkeypatch):
             (brought / name).unlink()  # only the broken one may be asked for again
     prepare.main()
     assert (out / "val.de.gz").read_bytes() == (brought / "val.de.gz").read_bytes()
+
+
+def test_multi30k_packs_the_tokenised_files(tmp_path, monkeypatch):
+    """They lie on the server as plain text, whose checksum it is that is known."""
+    specification = importlib.util.spec_from_file_location("multi30k_prepare", DATA / "multi30k" / "prepare.py")
+    prepare = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(prepare)
+    asked = []
+
+    def answer(url, **_):
+        asked.append(url)
+        return io.BytesIO(gzip.compress(b"x\n") if url.endswith(".gz") else b"ein hund .\n")
+
+    monkeypatch.setattr(prepare.urllib.request, "urlopen", answer)
+    monkeypatch.setattr(prepare, "SHA256", {})
+    monkeypatch.setattr(prepare, "LINES", {"train": 1})
+    arguments = ["prepare.py", "--out", str(tmp_path), "--tokenised", "--languages", "fr"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    prepare.main()
+    assert [url.rpartition("task1")[2] for url in asked] == ["/raw/train.fr.gz", "/tok/train.lc.norm.tok.fr"]
+    packed = tmp_path / "train.lc.norm.tok.fr.gz"
+    assert gzip.decompress(packed.read_bytes()) == b"ein hund .\n"
+    monkeypatch.setattr(prepare, "SHA256", {packed.name: hashlib.sha256(b"ein hund .\n").hexdigest()})
+    prepare.main()
+    assert len(asked) == 2
+    assert "sha256 must be" in prepare.fault(packed.name, gzip.compress(b"eine hund .\n"))
 
 
 def test_multi30k_says_what_to_do_offline(tmp_path):

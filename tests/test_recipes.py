@@ -46,6 +46,7 @@ def captions(tmp_path):
         for side, language in enumerate(("de", "en")):
             text = "".join(f"{pair[side]}\n" for pair in CAPTIONS * times)
             (folder / f"{part}.{language}.gz").write_bytes(gzip.compress(text.encode()))
+            (folder / f"{part}.lc.norm.tok.{language}.gz").write_bytes(gzip.compress(text.lower().encode()))
     return folder
 
 
@@ -64,6 +65,16 @@ def test_multi30k_in_any_direction(captions, tmp_path):
         "multi30k.py", "--smoke", "--data", captions, "--source", "en", "--target", "de", "--out", "x", cwd=tmp_path
     )
     check_result(result, tmp_path / "x")
+
+
+def test_multi30k_tokenised_is_scored_as_it_stands(captions, tmp_path):
+    result = run("multi30k.py", "--smoke", "--data", captions, "--tokenised", "--seed", 7, cwd=tmp_path)
+    folder = tmp_path / "runs" / "multi30k-de-en-tokenised"
+    check_result(result, folder)
+    scores = json.loads((folder / "metrics.json").read_text())["scores"]
+    assert scores["bleu"]["signature"].startswith("nrefs:1|case:lc|eff:no|tok:none|")
+    assert "|case:lc|" in scores["chrf"]["text"]
+    assert json.loads((folder / "config.json").read_text())["training"]["settings"]["seed"] == 7
 
 
 def test_missing_data_is_one_line(tmp_path):

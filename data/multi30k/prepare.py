@@ -1,7 +1,8 @@
-"""Multi30k, task 1: image captions in English, German, French and Czech, as raw text (Elliott et al. 2016).
+"""Multi30k, task 1: image captions in English, German, French and Czech (Elliott et al. 2016).
 
-Downloads the files into this folder, or takes them from a folder you have (--from). A file that is already there and
-whole is kept, so an interrupted run goes on where it stopped.
+Downloads the raw text into this folder, or takes it from a folder you have (--from); with --tokenised, the data set's
+lower-cased, normalised and tokenised files too. A file that is already there and whole is kept, so an interrupted run
+goes on where it stopped.
 """
 
 import argparse
@@ -15,10 +16,12 @@ from pathlib import Path
 
 from seq2seq.errors import CorpusError, one_line_errors
 
-URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1"
+TOKENISED = ".lc.norm.tok."
 LANGUAGES = ("de", "en", "fr", "cs")
 LINES = {"train": 29_000, "val": 1_014, "test_2016_flickr": 1_000}
-# French and Czech are checked by their number of lines: we hold no checksum that we have verified.
+# French and Czech are checked by their number of lines: we hold no checksum that we have verified. The tokenised files
+# lie there as plain text, whose checksum it is; we pack them.
 SHA256 = {
     "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
     "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
@@ -26,18 +29,25 @@ SHA256 = {
     "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
     "test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
     "test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+    "train.lc.norm.tok.de.gz": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
+    "train.lc.norm.tok.en.gz": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
+    "val.lc.norm.tok.de.gz": "97232bd273eceb7207f689527386a97e4be2616b18ada47576bdaf96c8ae1f00",
+    "val.lc.norm.tok.en.gz": "46573ce391ae227f1c72f873392436a20ef18e0a6d518098cfbd70b77c8572ec",
+    "test_2016_flickr.lc.norm.tok.de.gz": "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
+    "test_2016_flickr.lc.norm.tok.en.gz": "5b7f32627cf99eced828311b955dae9800bb52bc8b91cf8b6526829e605b29d2",
 }
 
 
 def fault(name: str, content: bytes) -> str | None:
     """What is wrong with the content of file `name`, or nothing."""
-    digest = hashlib.sha256(content).hexdigest()
-    if name in SHA256:
-        return None if digest == SHA256[name] else f"its sha256 must be {SHA256[name]}, got {digest}"
     try:
-        lines, expected = gzip.decompress(content).count(b"\n"), LINES[name.split(".")[0]]
+        text = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         return f"it must be a gzip file ({error})"
+    digest = hashlib.sha256(text if TOKENISED in name else content).hexdigest()
+    if name in SHA256:
+        return None if digest == SHA256[name] else f"its sha256 must be {SHA256[name]}, got {digest}"
+    lines, expected = text.count(b"\n"), LINES[name.split(".")[0]]
     return None if lines == expected else f"it must have {expected} lines, got {lines}"
 
 
@@ -48,11 +58,11 @@ def read(name: str, folder: Path | None) -> bytes:
             return (folder / name).read_bytes()
         except OSError as error:
             raise CorpusError(f"{folder / name} must be one of the data set's files: {error.strerror}") from None
-    url = f"{URL}/{name}"
+    url = f"{URL}/tok/{name.removesuffix('.gz')}" if TOKENISED in name else f"{URL}/raw/{name}"
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             content: bytes = answer.read()
-            return content
+            return gzip.compress(content, mtime=0) if TOKENISED in name else content
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise CorpusError(
@@ -66,10 +76,12 @@ def main() -> None:
     parser.add_argument("--from", type=Path, dest="folder", help="take the .gz files from this folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="put them into this folder")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=["de", "en"])
+    parser.add_argument("--tokenised", action="store_true", help="the lower-cased, tokenised files too")
     run = parser.parse_args()
 
     run.out.mkdir(parents=True, exist_ok=True)
-    for name in (f"{split}.{language}.gz" for split in LINES for language in run.languages):
+    kinds = (".", TOKENISED) if run.tokenised else (".",)
+    for name in (f"{split}{kind}{language}.gz" for kind in kinds for split in LINES for language in run.languages):
         path: Path = run.out / name
         if path.exists() and not fault(name, path.read_bytes()):
             print(f"{path}: already there")

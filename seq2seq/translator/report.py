@@ -8,12 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import distributed
 
 from seq2seq.config import SearchConfig
 from seq2seq.package import CARD
 from seq2seq.translator.translator import Translator
+
+if TYPE_CHECKING:
+    from seq2seq.metrics import Judge
 
 TEST_HEADING = "## Test set"
 
@@ -24,7 +28,7 @@ def report(
     references: Sequence[Sequence[str]],
     *,
     search: SearchConfig,
-    metrics: Sequence[str] = ("bleu",),
+    metrics: Sequence[str | Judge] = ("bleu",),
     samples: int = 5,
     commands: Sequence[str] = (),
     device: str = "auto",
@@ -38,7 +42,7 @@ def report(
         sources: the test set.
         references: one or more translations of all of it.
         search: how to translate.
-        metrics: names out of `seq2seq.metrics.METRICS`.
+        metrics: names out of `seq2seq.metrics.METRICS`, or judges, which have options too; one of a name.
         samples: how many translations to print, evenly spread over the test set.
         commands: what the user may type next.
         device: as of `Translator.load`.
@@ -53,7 +57,10 @@ def report(
     started = time.perf_counter()
     hypotheses = translator.translate(sources, search)
     seconds = time.perf_counter() - started
-    scores = {metric: score(metric, hypotheses, references) for metric in metrics}
+    scores = {
+        metric if isinstance(metric, str) else metric.metric: score(metric, hypotheses, references)
+        for metric in metrics
+    }
     content = {
         "scores": {metric: {**asdict(result), "text": str(result)} for metric, result in scores.items()},
         "sentences": len(sources),
