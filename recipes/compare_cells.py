@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import multi30k
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,7 @@ from rich.table import Table
 from seq2seq import package
 from seq2seq.cells import CELLS
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
-from seq2seq.corpus import ParallelText, read_lines, read_tsv
+from seq2seq.corpus import ParallelText, read_tsv
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError, one_line_errors
 from seq2seq.training import train
@@ -72,34 +73,12 @@ def dates() -> Task:
     return Task(pairs, validation, test, source, target, model, training, SearchConfig(beam_size=1), "exact_match")
 
 
-def multi30k(data: Path) -> Task:
+def captions(data: Path) -> Task:
     """As in `multi30k.py`, from German to English."""
-    pairs, validation, test = (
-        read_lines(data / f"{part}.de.gz", data / f"{part}.en.gz").check()
-        for part in ("train", "val", "test_2016_flickr")
-    )
-    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), 5000, kind="unigram")
-    model = ModelConfig(
-        source_vocabulary_size=len(vocabulary),
-        target_vocabulary_size=len(vocabulary),
-        encoder_layers=1,
-        encoder_hidden_size=256,
-        decoder_layers=2,
-        decoder_hidden_size=384,
-        tied_embeddings="all",
-        embedding_dropout=0.2,
-        hidden_dropout=0.3,
-        output_dropout=0.3,
-    )
-    training = TrainingConfig(
-        max_epochs=10,
-        batch_tokens=1500,
-        learning_rate=2e-3,
-        schedule="cosine",
-        warmup_steps=200,
-        label_smoothing=0.1,
-    )
-    return Task(pairs, validation, test, vocabulary, vocabulary, model, training, SearchConfig(beam_size=5), "bleu")
+    pairs, validation, test = multi30k.read(data, "de", "en", tokenised=False)
+    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), multi30k.SUBWORDS, kind="unigram")
+    model, training = multi30k.configure(vocabulary)
+    return Task(pairs, validation, test, vocabulary, vocabulary, model, training, multi30k.SEARCH, "bleu")
 
 
 def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
@@ -143,7 +122,7 @@ def main(
     """Train the same model with every cell, and compare score, size and speed."""
     if wrong := [one for one in cell if one not in CELLS]:
         raise ConfigError(f"--cell must be one of {', '.join(CELLS)}, got {', '.join(wrong)}")
-    task = dates() if data is None else multi30k(data)
+    task = dates() if data is None else captions(data)
     out = out / ("dates" if data is None else "multi30k")
     rows = []
     for one in cell:

@@ -20,6 +20,7 @@ from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
 
+SUBWORDS = 5000
 SEARCH = SearchConfig(beam_size=5, length_penalty="average")
 
 
@@ -92,7 +93,7 @@ def main(
     pairs, validation, test = read(data, source, target, tokenised)
 
     # One joint vocabulary: names and numbers look alike in both languages, and one embedding can serve both.
-    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), 5000, kind="unigram")
+    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), SUBWORDS, kind="unigram")
     model, training = configure(vocabulary)
     if seed is not None:
         training = training.model_copy(update={"seed": seed})

@@ -1,6 +1,8 @@
 """SCAN (Lake & Baroni 2018, arXiv:1711.00350): commands -> actions.
 
-`python recipes/scan.py` holds out a random fifth; `--split length` holds out every command of more than 22 actions.
+`python recipes/scan.py` holds out a random fifth; `--split length` every command of more than 22 actions;
+`--split add_prim_jump` every command with "jump" but the word alone, which makes a tenth of the training (and so
+`--split add_prim_turn_left`).
 """
 
 import random
@@ -24,6 +26,8 @@ Pairs = list[tuple[str, str]]
 class Split(StrEnum):
     simple = "simple"
     length = "length"
+    add_prim_jump = "add_prim_jump"
+    add_prim_turn_left = "add_prim_turn_left"
 
 
 def divide(pairs: Pairs, split: Split) -> tuple[Pairs, Pairs, Pairs]:
@@ -31,11 +35,17 @@ def divide(pairs: Pairs, split: Split) -> tuple[Pairs, Pairs, Pairs]:
     pairs = random.Random(1).sample(pairs, len(pairs))
     if split == Split.simple:
         cut = len(pairs) * 4 // 5
-        train, test = pairs[:cut], pairs[cut:]
-    else:
+        return pairs[500:cut], pairs[:500], pairs[cut:]
+    if split == Split.length:
         train = [(command, actions) for command, actions in pairs if len(actions.split()) <= 22]
         test = [(command, actions) for command, actions in pairs if len(actions.split()) > 22]
-    return train[500:], train[:500], test
+        return train[500:], train[:500], test
+    primitive = split.removeprefix("add_prim_").replace("_", " ")
+    train = [pair for pair in pairs if primitive not in pair[0]]
+    alone = [pair for pair in pairs if pair[0] == primitive]
+    test = [pair for pair in pairs if primitive in pair[0] and pair[0] != primitive]
+    # So many copies that the primitive alone is a tenth of the training, as in the data set's own files.
+    return train[500:] + alone * (len(train) // 9), train[:500], test
 
 
 @one_line_errors()

@@ -1,5 +1,6 @@
 """Each recipe as a user runs it, on a few batches: it ends with a model folder, scores, samples and next commands."""
 
+import csv
 import gzip
 import json
 import os
@@ -55,7 +56,7 @@ def test_toy_recipe(name, tmp_path):
     check_result(run(f"{name}.py", "--smoke", cwd=tmp_path), tmp_path / "runs" / name)
 
 
-@pytest.mark.parametrize("split", ["simple", "length"])
+@pytest.mark.parametrize("split", ["simple", "length", "add_prim_jump"])
 def test_scan(split, tmp_path):
     check_result(run("scan.py", "--smoke", "--split", split, cwd=tmp_path), tmp_path / "runs" / f"scan-{split}")
 
@@ -75,6 +76,33 @@ def test_multi30k_tokenised_is_scored_as_it_stands(captions, tmp_path):
     assert scores["bleu"]["signature"].startswith("nrefs:1|case:lc|eff:no|tok:none|")
     assert "|case:lc|" in scores["chrf"]["text"]
     assert json.loads((folder / "config.json").read_text())["training"]["settings"]["seed"] == 7
+
+
+@pytest.mark.slow
+def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
+    arguments = ["--smoke", "--data", captions, "--source", "de", "--target", "en", "--out", "x"]
+    result = run(
+        "multi30k_ablations.py", *arguments, "--variant", "Sutskever et al. 2014, source reversed", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "x" / "table.csv").open(newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["full", "ensemble of 3", "Sutskever et al. 2014, source reversed"]
+    settings = json.loads((tmp_path / "x" / "sutskever-et-al-2014-source-reversed-1" / "config.json").read_text())
+    assert settings["model"]["attention"] == "none"
+    assert settings["model"]["reverse_source"] is True
+    assert json.loads((tmp_path / "x" / "full-3" / "config.json").read_text())["training"]["settings"]["seed"] == 3
+    again = run("multi30k_ablations.py", *arguments, "--variant", "full", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "epoch" not in again.stdout
+    assert "ensemble of 3" in (tmp_path / "x" / "table.txt").read_text()
+
+
+def test_ablations_refuse_an_unknown_variant_in_one_line(captions, tmp_path):
+    result = run("multi30k_ablations.py", "--data", captions, "--variant", "transformer", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --variant must be one of full, ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_missing_data_is_one_line(tmp_path):

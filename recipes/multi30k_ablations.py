@@ -1,0 +1,197 @@
+"""What each measure of `multi30k.py` is worth: its model with one thing changed at a time, and older models beside it.
+
+Run `python recipes/multi30k_ablations.py --source en --target de --tokenised`. A run for each variant and seed; those
+that are finished are not made again and one that was stopped goes on, so that it can be called again at any time. A
+choice is made by the validation column; the test column is for comparing with what others have published.
+"""
+
+import csv
+import json
+import re
+import statistics
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from multi30k import SEARCH, SUBWORDS, configure, judges, read
+from rich.console import Console
+from rich.table import Table
+
+from seq2seq import package
+from seq2seq.corpus import ParallelText
+from seq2seq.data import ParallelDataModule
+from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.metrics import score
+from seq2seq.training import train
+from seq2seq.translator import Translator, report
+from seq2seq.vocabulary import Vocabulary
+
+Fields = dict[str, Any]
+AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
+NO_DROPOUT = {"embedding_dropout": 0.0, "hidden_dropout": 0.0, "output_dropout": 0.0}
+FIXED_VECTOR = {"attention": "none", "bidirectional": False, "encoder_layers": 2, "encoder_hidden_size": 384}
+
+
+class Variant(NamedTuple):
+    """Fields of the model and of its training that differ from `multi30k.py`."""
+
+    model: Mapping[str, Any] = AS_IT_IS
+    training: Mapping[str, Any] = AS_IT_IS
+    subwords: int = SUBWORDS
+    seeds: int = 1
+
+
+VARIANTS = {
+    "full": Variant(seeds=3),
+    # One measure fewer.
+    "without dropout": Variant(NO_DROPOUT),
+    "without tied embeddings": Variant({"tied_embeddings": "none", "bottleneck_size": 256}),
+    "without label smoothing": Variant(training={"label_smoothing": 0.0}),
+    "without a falling rate": Variant(training={"schedule": "constant"}),
+    "twice the subwords": Variant(subwords=2 * SUBWORDS),
+    "batches four times as large": Variant(training={"batch_tokens": 6000}),
+    "encoder in one direction": Variant({"bidirectional": False, "encoder_hidden_size": 512}),
+    # One measure more.
+    "layer normalisation": Variant({"cell": "lstm_layer_norm"}),
+    "word dropout": Variant({"source_word_dropout": 0.1, "target_word_dropout": 0.1}),
+    "variational dropout": Variant({"variational_dropout": True}),
+    "moving average": Variant(training={"ema_decay": 0.999}),
+    "average of the best 3": Variant(training={"average_models": 3}),
+    "subword sampling": Variant(training={"subword_sampling": 0.2}),
+    "multi-head additive attention": Variant({"attention": "multi_head_additive"}),
+    "a second attention": Variant({"output_attention": True}),
+    "input feeding": Variant({"input_feeding": True}, seeds=3),
+    # Older models.
+    "Luong et al. 2015": Variant(
+        {"encoder_layers": 2, "bidirectional": False, "encoder_hidden_size": 384, "input_feeding": True}
+    ),
+    "Bahdanau et al. 2015": Variant({"cell": "gru", "attention": "additive", "decoder_layers": 1}),
+    "Sutskever et al. 2014": Variant(FIXED_VECTOR),
+    "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}),
+}
+ALL_VARIANTS = list(VARIANTS)
+
+
+class Plan(NamedTuple):
+    """What is the same for all runs."""
+
+    tokenised: bool
+    epochs: int | None
+    device: str
+    smoke: bool
+
+
+def run(name: str, seed: int, texts: list[ParallelText], languages: tuple[str, str], out: Path, plan: Plan) -> None:
+    """Train one variant with one seed, and translate the test set."""
+    variant, (pairs, validation, test) = VARIANTS[name], texts
+    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), variant.subwords, kind="unigram")
+    model, training = configure(vocabulary)
+    model = model.model_copy(update=variant.model)
+    training = training.model_copy(update={**variant.training, "seed": seed})
+    corpus = ParallelDataModule(
+        pairs,
+        validation,
+        vocabulary,
+        vocabulary,
+        batch_tokens=training.batch_tokens,
+        batch_sentences=training.batch_sentences,
+        seed=training.seed,
+        cache=out.parent / f"cache-{variant.subwords}",
+    )
+    train(model, training, corpus, out, device=plan.device, epochs=plan.epochs, languages=languages, smoke=plan.smoke)
+    report(
+        out,
+        list(test.sources()),
+        [list(test.targets())],
+        search=SEARCH,
+        metrics=judges(plan.tokenised),
+        samples=0,
+        device=plan.device,
+    )
+
+
+def figures(folders: list[Path]) -> Fields:
+    """Means over the seeds of one variant."""
+    results = [json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["scores"] for folder in folders]
+    summaries = [package.load(folder).metadata.training for folder in folders]
+    weights = package.load(folders[0]).model.parameters()
+    return {
+        "seeds": len(folders),
+        "parameters": sum(weight.numel() for weight in weights),
+        "minutes": statistics.mean(summary["minutes"] for summary in summaries),
+        "validation": statistics.mean(summary["monitored"] for summary in summaries),
+        "test": statistics.mean(result["bleu"]["value"] for result in results),
+        "spread": max(result["bleu"]["value"] for result in results) - min(r["bleu"]["value"] for r in results),
+        "signature": f"{results[0]['bleu']['name']}|{results[0]['bleu']['signature']}",
+    }
+
+
+def ensemble(folders: list[Path], texts: list[ParallelText], plan: Plan) -> Fields:
+    """The seeds of the full model together; scored on the validation set with greedy search, as training does."""
+    translator = Translator.load(folders, plan.device)
+    judge, *_ = judges(plan.tokenised)
+    _, validation, test = texts
+    greedy = SEARCH.model_copy(update={"beam_size": 1})
+    found = [
+        score(metric, translator.translate(list(part.sources()), search), [list(part.targets())])
+        for metric, part, search in (("bleu", validation, greedy), (judge, test, SEARCH))
+    ]
+    return {"seeds": len(folders), "validation": found[0].value, "test": found[1].value}
+
+
+def show(rows: dict[str, Fields], out: Path) -> None:
+    """The table on the screen and in `table.txt`, the figures in `table.csv`."""
+    table = Table("variant", "seeds", "parameters", "minutes", "validation, greedy", "test, beam 5", "highest - lowest")
+    for name, row in rows.items():
+        cells = [f"{row[key]:,}" if key in row else "" for key in ("seeds", "parameters")]
+        cells += [f"{row[key]:.1f}" if key in row else "" for key in ("minutes", "validation", "test", "spread")]
+        table.add_row(name, *cells)
+    lines = ("validation: BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp", f"test: {rows['full']['signature']}")
+    with (out / "table.txt").open("w", encoding="utf-8") as file:
+        for console in (Console(width=120), Console(file=file, width=120)):
+            console.print(table, *lines, sep="\n", markup=False)
+    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["variant", *rows["full"]])
+        writer.writeheader()
+        writer.writerows({"variant": name, **row} for name, row in rows.items())
+
+
+@one_line_errors()
+def main(
+    data: Annotated[Path, typer.Option(help="The Multi30k folder.")] = Path(__file__).parent.parent
+    / "data"
+    / "multi30k",
+    source: str = "en",
+    target: str = "de",
+    tokenised: Annotated[bool, typer.Option("--tokenised", help="Lower-cased, tokenised files.")] = False,
+    variant: Annotated[
+        list[str], typer.Option(help="One to train beside `full`; give it again for more.")
+    ] = ALL_VARIANTS,
+    out: Annotated[Path, typer.Option(help="Folder for a model folder each, and the tables.")] = Path("runs/ablations"),
+    epochs: Annotated[int | None, typer.Option(help="Stop after so many; for a look.")] = None,
+    device: str = "auto",
+    smoke: Annotated[bool, typer.Option(help="Two batches each, to see that it works.")] = False,
+) -> None:
+    """Train the full model with three seeds and every variant with its own, and compare."""
+    if wrong := [one for one in variant if one not in VARIANTS]:
+        raise ConfigError(f"--variant must be one of {', '.join(VARIANTS)}; got {', '.join(wrong)}")
+    texts, plan = read(data, source, target, tokenised), Plan(tokenised, epochs, device, smoke)
+    rows: dict[str, Fields] = {}
+    for name in dict.fromkeys(["full", *variant]):
+        stem = re.sub(r"\W+", "-", name.lower())
+        folders = [out / f"{stem}-{seed}" for seed in range(1, VARIANTS[name].seeds + 1)]
+        for seed, folder in enumerate(folders, start=1):
+            if not (folder / "metrics.json").exists():  # the last thing that a run writes
+                print(f"\n{name}, seed {seed}")
+                run(name, seed, texts, (source, target), folder, plan)
+        rows[name] = figures(folders)
+        if name == "full":
+            rows[f"ensemble of {len(folders)}"] = ensemble(folders, texts, plan)
+        show(rows, out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
