@@ -55,6 +55,7 @@ def main(
     preset: Preset = Preset.small,
     out: Path = Path("runs/parallel"),
     epochs: int | None = None,
+    batch_tokens: Annotated[str | None, typer.Option(help="Tokens of a batch, or auto: what memory holds.")] = None,
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
@@ -89,7 +90,7 @@ def main(
     )
     training = TrainingConfig(
         max_epochs=20,
-        batch_tokens=size.batch_tokens,
+        batch_tokens=batch_tokens or size.batch_tokens,
         learning_rate=size.learning_rate,
         schedule="plateau",
         warmup_steps=200,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from seq2seq.config.base import Config, Probability, Size
+
+
+def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One sentence instead of pydantic's for each of the types that it may have."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(f"batch_tokens must be a number of at least 1, or 'auto', got {value!r}") from None
 
 
 class TrainingConfig(Config):
@@ -14,8 +22,9 @@ class TrainingConfig(Config):
 
     seed: Annotated[int, Field(ge=0)] = 1
     max_epochs: Size = 10
-    batch_tokens: Size | None = 4000
-    """Target tokens of a batch, padding included (the longer side counts)."""
+    batch_tokens: Annotated[Size | Literal["auto"] | None, WrapValidator(tokens_or_auto)] = 4000
+    """Target tokens of a batch, padding included (the longer side counts). `auto`: the most that the device's memory
+    holds, found when a training begins, as long as an epoch keeps a hundred steps."""
     batch_sentences: Size | None = None
     """Instead of `batch_tokens`: pairs of a batch."""
     accumulate: Size = 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning import LightningDataModule
@@ -17,6 +17,7 @@ from seq2seq.data.plan import Budget, Indices, batch_count, batch_plan, planned_
 from seq2seq.data.sampling import SampledEpochs
 from seq2seq.data.tokenising import recall, tokenise
 from seq2seq.data.tokens import Tokens
+from seq2seq.errors import ConfigError
 from seq2seq.vocabulary import Vocabulary
 
 
@@ -116,7 +117,7 @@ class ParallelDataModule(LightningDataModule):
         validation: pairs to judge by.
         source_vocabulary: of the source side.
         target_vocabulary: of the target side; may be the same object.
-        batch_tokens: tokens of a batch's longer side, padding included; or
+        batch_tokens: tokens of a batch's longer side, padding included, or `auto`: `train` finds how many fit; or
         batch_sentences: pairs of a batch.
         seed: of the order.
         cache: folder for tokenised corpora; a second run starts from it.
@@ -139,7 +140,7 @@ class ParallelDataModule(LightningDataModule):
         source_vocabulary: Vocabulary,
         target_vocabulary: Vocabulary,
         *,
-        batch_tokens: int | None = None,
+        batch_tokens: int | Literal["auto"] | None = None,
         batch_sentences: int | None = None,
         seed: int = 1,
         cache: Path,
@@ -151,7 +152,11 @@ class ParallelDataModule(LightningDataModule):
         self.validation = validation
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
-        self.budget = Budget(batch_tokens, batch_sentences)
+        self.batch_tokens = batch_tokens
+        self.batch_sentences = batch_sentences
+        self._budget = None if batch_tokens == "auto" else Budget(batch_tokens, batch_sentences)
+        if self._budget is None and batch_sentences is not None:
+            raise ConfigError(f"give either batch_tokens or batch_sentences, got 'auto' and {batch_sentences}")
         self.seed = seed
         self.cache = Path(cache)
         self.limits = limits
@@ -173,6 +178,21 @@ class ParallelDataModule(LightningDataModule):
         """All validation pairs, tokenised."""
         return self._tokens(self.validation, None)
 
+    @property
+    def budget(self) -> Budget:
+        """How much a batch may hold.
+
+        Raises:
+            ConfigError: as long as `batch_tokens="auto"` has not become a number.
+        """
+        if self._budget is None:
+            raise ConfigError("batch_tokens='auto' is found when a training begins; give a number to see batches now")
+        return self._budget
+
+    @budget.setter
+    def budget(self, budget: Budget) -> None:
+        self._budget = budget
+
     def fingerprint(self) -> dict[str, Any]:
         """All that the batches depend on: equal for equal data."""
         for text in (self.train, self.validation):
@@ -182,8 +202,8 @@ class ParallelDataModule(LightningDataModule):
             "validation text": self.validation.fingerprint,
             "source vocabulary": self.source_vocabulary.fingerprint,
             "target vocabulary": self.target_vocabulary.fingerprint,
-            "batch_tokens": self.budget.tokens,
-            "batch_sentences": self.budget.sentences,
+            "batch_tokens": self.batch_tokens,
+            "batch_sentences": self.batch_sentences,
             "seed": self.seed,
             "limits": asdict(self.limits),
         }

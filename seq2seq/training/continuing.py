@@ -27,12 +27,14 @@ class State:
         step: optimiser steps behind it.
         finished: there is nothing to go on with.
         log_rows: rows of `metrics.csv` at that time.
+        batch_tokens: what `batch_tokens="auto"` had come to; `None`: it was not asked for.
     """
 
     path: Path
     step: int
     finished: bool
     log_rows: int
+    batch_tokens: int | None
 
 
 def comparable(
@@ -76,7 +78,7 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
         )
     if not checkpoints.finished:
         say(f"going on from step {content['global_step']} in {out}; --restart starts over")
-    return State(path, content["global_step"], checkpoints.finished, ours["log_rows"])
+    return State(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -76,7 +76,8 @@ def explain(error: Exception, out: Path, module: TranslationModule) -> TrainingE
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch or Python could not get memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in ("can't allocate memory", "ALLOC_FAILED", "out of memory"))
 
 
 def described(module: TranslationModule, config: TrainingConfig) -> str:

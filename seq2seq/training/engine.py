@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.logger import Logger
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
 from seq2seq.training.averaging import KeepModels, MovingAverage
+from seq2seq.training.batch_size import FindBatchTokens
 from seq2seq.training.callbacks import EpochLine, KeepBest, ProgressBar
 from seq2seq.training.continuing import State
 from seq2seq.training.keeping import KeepState
@@ -80,6 +81,8 @@ def choose_engine(device: str, devices: int, nodes: int) -> dict[str, Any]:
 def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: KeepState | None) -> list[Callback]:
     """What runs around the steps; the state is saved first, before the others do anything for the step to come."""
     callbacks: list[Callback] = [state] if state else []
+    if config.batch_tokens == "auto":
+        callbacks.append(FindBatchTokens())
     callbacks += [EpochLine(), best]
     if shows_progress():
         callbacks.append(ProgressBar())

@@ -17,6 +17,7 @@ from seq2seq.data import Batches
 from seq2seq.errors import TrainingError
 from seq2seq.training.checkpoints import FORMAT, OURS, Checkpoints
 from seq2seq.training.metrics_file import MetricsFile
+from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import agree, gather
 from seq2seq.training.signals import Stopped, StopSignals
 
@@ -108,12 +109,15 @@ class KeepState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.in_epoch:
             rewind(checkpoint["loops"]["fit_loop"])
+        assert isinstance(pl_module, TranslationModule)
+        found = pl_module.training_config.batch_tokens if self.config.batch_tokens == "auto" else None
         checkpoint[OURS] = {
             "format": FORMAT,
             "settings": self.settings,
             "random_states": self.random_states,
             "batches_done": self.batches_done,
             "log_rows": self.metrics_file.rows,
+            "batch_tokens": found,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

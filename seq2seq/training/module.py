@@ -86,22 +86,20 @@ class TranslationModule(LightningModule):
         schedulers: list[Any] = build_schedulers(optimizer, self.training_config, total)
         return [optimizer], schedulers
 
-    def losses(self, batch: Batch, smoothing: float) -> tuple[Losses, int]:
-        """Summed losses of a batch, and how many target tokens it holds."""
-        features = self.features(batch)
+    def losses(self, batch: Batch, smoothing: float, ratio: float = 1.0) -> tuple[Losses, int]:
+        """Summed losses of a batch, and how many target tokens it holds; `ratio` is the share of true tokens read."""
+        features = self.features(batch, ratio)
         is_token = batch.target != PAD_ID
         output = self.model.output
         squeezed = self.model.squeeze(features[is_token])
         losses = linear_cross_entropy(squeezed, output.weight, output.bias, batch.target[is_token], smoothing)
         return losses, len(squeezed)
 
-    def features(self, batch: Batch) -> Tensor:
-        """What the output layer reads after the true tokens, or in training after tokens as the schedule has them."""
-        config = self.training_config
-        ratio = teacher_forcing_ratio(config, self.global_step) if self.training else 1.0
+    def features(self, batch: Batch, ratio: float) -> Tensor:
+        """What the output layer reads after the true tokens, or after a mixture of these and some that were drawn."""
         if ratio == 1.0:
             return self.model.features(batch.source, batch.source_lengths, batch.target)
-        sampled = parallel_features if config.sampled_inputs == "parallel" else stepwise_features
+        sampled = parallel_features if self.training_config.sampled_inputs == "parallel" else stepwise_features
         return sampled(self.model, batch, ratio)
 
     def on_train_epoch_start(self) -> None:
@@ -113,7 +111,8 @@ class TranslationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batch = batch
-        losses, tokens = self.losses(batch, self.training_config.label_smoothing)
+        ratio = teacher_forcing_ratio(self.training_config, self.global_step)
+        losses, tokens = self.losses(batch, self.training_config.label_smoothing, ratio)
         self.step_sums = self.step_sums.to(self.device) + torch.stack([losses.plain, losses.plain.new_tensor(tokens)])
         return losses.smoothed
 

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, seed_everything
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
 from seq2seq.training.averaging import KeepModels, validate_average
+from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.continuing import comparable, look_for_state
@@ -66,6 +67,7 @@ def train(
     engine = choose_engine(device, devices, nodes)
     config = training if epochs is None else training.model_copy(update={"max_epochs": epochs})
     data.subword_sampling = config.subword_sampling
+    check_batch_tokens(config, data)
     run = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
@@ -77,6 +79,8 @@ def train(
     seed_everything(config.seed, verbose=False)
     references = [target for _, target in data.validation_pairs]
     module = TranslationModule(model, config, data.source_vocabulary, data.target_vocabulary, references, search)
+    if found and found.batch_tokens:
+        settle(module, data, found.batch_tokens)
     if start is not None and found is None:
         start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")

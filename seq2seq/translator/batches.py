@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from seq2seq.config import ModelConfig
+from seq2seq.memory import available_memory
 
 Batch = list[int]
 """The numbers of the texts that are translated together."""
@@ -94,29 +93,3 @@ def batches(numbers: Iterable[int], lengths: Sequence[int], budget: Budget) -> I
         batch.append(number)
     if batch:
         yield batch
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes that could still be used; two gibibytes where nobody can tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    found = [_meminfo(), _container()]
-    return min((size for size in found if size is not None), default=2 << 30)
-
-
-def _meminfo() -> int | None:
-    """What Linux thinks can be used without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _container(group: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None:
-    """What the limit of a container leaves."""
-    try:
-        limit, used = ((Path(group) / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):  # "max" is no limit
-        return None

@@ -1,0 +1,79 @@
+"""How much memory is there, and how much a piece of work takes of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that could still be used; two gibibytes where nobody can tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [_meminfo(), _container()]
+    return min((size for size in found if size is not None), default=2 << 30)
+
+
+def _meminfo() -> int | None:
+    """What Linux thinks can be used without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _container(group: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None:
+    """What the limit of a container leaves."""
+    try:
+        limit, used = ((Path(group) / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # "max" is no limit
+        return None
+
+
+class Peak:
+    """The most memory that is in use from now on, beyond what is in use now.
+
+    On a CPU it is the memory of this process that is resident, on a GPU what torch has reserved there.
+
+    Args:
+        device: a CPU or GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_reserved(device)
+        else:
+            with suppress(OSError):  # Linux can forget earlier peaks.
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            self.before = _status("VmRSS") or _largest_resident()
+
+    def growth(self) -> int:
+        """Bytes; where the system cannot forget peaks, those before count too."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) - self.before
+        return (_status("VmHWM") or _largest_resident()) - self.before
+
+
+def _status(name: str) -> int | None:
+    """A figure of this process, in bytes, as Linux tells it."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _largest_resident() -> int:
+    """The most memory that this process has ever had resident, in bytes."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest << 10
