@@ -36,11 +36,16 @@ class Size(NamedTuple):
     dropout: float
     learning_rate: float
     batch_tokens: int
+    epochs: int = 20
+    embedding_dropout: float = 0.0
+    word_dropout: float = 0.0
 
 
-Preset = StrEnum("Preset", ["tiny", "small", "base"])
+Preset = StrEnum("Preset", ["low_resource", "tiny", "small", "base"])
 PRESETS = {
-    "tiny": Size(4000, 128, 256, 1, 0.3, 2e-3, 2000),  # some ten thousand pairs
+    # Thousands of pairs: few subwords, so that each is seen often; much dropout, small batches, many epochs.
+    "low_resource": Size(2000, 128, 256, 1, 0.4, 2e-3, 1000, epochs=40, embedding_dropout=0.2, word_dropout=0.1),
+    "tiny": Size(4000, 128, 256, 1, 0.3, 2e-3, 2000),  # some ten thousand
     "small": Size(8000, 256, 512, 2, 0.3, 1e-3, 4000),  # some hundred thousand
     "base": Size(16000, 512, 1024, 3, 0.1, 5e-4, 16000),  # millions, on a GPU
 }
@@ -85,11 +90,14 @@ def main(
         decoder_hidden_size=size.hidden,
         attention="general",
         tied_embeddings="all",
+        source_word_dropout=size.word_dropout,
+        target_word_dropout=size.word_dropout,
+        embedding_dropout=size.embedding_dropout,
         hidden_dropout=size.dropout,
         output_dropout=size.dropout,
     )
     training = TrainingConfig(
-        max_epochs=20,
+        max_epochs=size.epochs,
         batch_tokens=batch_tokens or size.batch_tokens,
         learning_rate=size.learning_rate,
         schedule="plateau",

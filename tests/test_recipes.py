@@ -130,7 +130,7 @@ def test_parallel_reads_two_files_a_table_and_json_lines(tmp_path):
         ["pairs.jsonl", "--keys", "x.a", "b"],
     ):
         out = tmp_path / f"run{len(scores)}"
-        result = run("parallel.py", *arguments, "--preset", "tiny", "--smoke", "--out", out, cwd=tmp_path)
+        result = run("parallel.py", *arguments, "--preset", "low_resource", "--smoke", "--out", out, cwd=tmp_path)
         check_result(result, out)
         scores.append(json.loads((out / "metrics.json").read_text())["scores"])
     assert scores[0] == scores[1] == scores[2]
