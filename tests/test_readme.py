@@ -1,4 +1,4 @@
-"""The README is held to its word: its Python runs, its commands and files exist, its tree is the tree."""
+"""The READMEs are held to their word: their Python runs, their commands and files exist, the tree is the tree."""
 
 import os
 import re
@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+PAGES = README + (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGES, flags=re.MULTILINE | re.DOTALL)
 # In a console block a line after "$ " is typed and the others are answers; in a bash block all lines are typed.
 TYPED = [
     line.removeprefix("$ ")
