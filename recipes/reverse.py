@@ -26,6 +26,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    wandb: str | None = None,
     start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
@@ -82,6 +83,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        wandb=wandb,
         start=start,
         languages=languages,
         smoke=smoke,

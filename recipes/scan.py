@@ -58,6 +58,7 @@ def main(
     devices: int = 1,
     nodes: int = 1,
     restart: bool = False,
+    wandb: str | None = None,
     start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
     smoke: bool = False,
 ) -> None:
@@ -118,6 +119,7 @@ def main(
         nodes=nodes,
         epochs=epochs,
         restart=restart,
+        wandb=wandb,
         start=start,
         search=search,
         languages=languages,

@@ -1,19 +1,22 @@
 """A training that can be started in another process, killed, and compared: reversing words."""
 
 import csv
+import errno
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from tiny import data_module, model_config, training_config
 
-from seq2seq.errors import one_line_errors
-from seq2seq.training import train
+from seq2seq.errors import PackageError, one_line_errors
+from seq2seq.training import averaging, train
 from seq2seq.training.keeping import KeepState
+from seq2seq.training.metrics_file import MetricsFile
 
 
 def reverse(
@@ -92,4 +95,24 @@ def reverse_together(out: Path, rank: int, port: int, number: int, seconds: floa
     names["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"  # Not by way of the machine's name.
     os.environ.update({name: str(value) for name, value in names.items()})
     rank_zero_only.rank = rank  # Lightning looks when it is imported, which these processes have done before.
+    spoil(changes.pop("spoilt", ""), rank)
     reverse_until(out, number, seconds, {"devices": 2, **changes})
+
+
+def spoil(what: str, rank: int) -> None:
+    """Let something fail in one of two processes: `models` and `log` in the first, `memory` in the second."""
+
+    def fail(error: Exception) -> Any:
+        def failing(*_: Any, **__: Any) -> None:
+            raise error
+
+        return failing
+
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+    if (what, rank) == ("models", 0):
+        # What averages are made of; the best model has gone another way.
+        averaging.package = SimpleNamespace(save=fail(PackageError("a model cannot be written")))
+    if (what, rank) == ("log", 0):
+        MetricsFile._add = fail(full)
+    if (what, rank) == ("memory", 1):
+        torch.Tensor.backward = fail(torch.OutOfMemoryError("CUDA out of memory"))

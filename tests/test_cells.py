@@ -1,9 +1,11 @@
 """Laws of the cells, of each alone and of all of them over time."""
 
 import math
+import os
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -528,3 +530,20 @@ assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 def test_compiled_is_unrolled() -> None:
     """In a process of its own: the check of shapes, which is on in tests, does not go with torch.compile."""
     subprocess.run([sys.executable, "-c", COMPILED], check=True)
+
+
+ALONE = f"""
+from seq2seq.errors import one_line_errors
+with one_line_errors():
+    exec({COMPILED!r})
+"""
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_one_line(tmp_path: Path) -> None:
+    environment = {**os.environ, "CXX": "nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: compiled=True needs a C++ compiler, and torch finds none (")
+    assert result.stderr.endswith("(None, 'nowhere')); install g++, set CXX to one, or set compiled=False\n")
+    assert result.stderr.count("\n") == 1

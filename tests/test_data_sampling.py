@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -201,6 +202,29 @@ def test_the_cache_holds_one_epoch(vocabularies: dict[str, Vocabulary], tmp_path
     for epoch in range(3):
         epoch_of(batches, epoch)
         assert len(list(tmp_path.iterdir())) == 2  # The best division, and that of this epoch.
+
+
+def test_of_several_processes_one_draws(
+    vocabularies: dict[str, Vocabulary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the others, here threads, use what it drew."""
+    every = [data(vocabularies["bpe"], tmp_path).train_dataloader() for _ in range(3)]
+    write, drawn = sampling.SampledEpochs.write, []
+
+    def slow(self: sampling.SampledEpochs, part: Path, epoch: int) -> None:
+        drawn.append(epoch)
+        time.sleep(0.3)
+        write(self, part, epoch)
+
+    monkeypatch.setattr(sampling.SampledEpochs, "write", slow)
+    found: list[dict] = []
+    threads = [threading.Thread(target=lambda one=one: found.append(epoch_of(one, 1))) for one in every]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1] == found[2]
+    assert drawn == [1]
 
 
 def test_seeds_are_as_different_as_random_numbers() -> None:

@@ -88,7 +88,7 @@ def test_a_run_with_the_number_that_was_found_is_the_same_run(tmp_path, capfd) -
 def test_a_run_that_goes_on_keeps_the_number_that_was_found(tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         fixed(patch, 26)
-        whole = reverse(tmp_path / "whole", **AUTO)
+        whole = reverse(tmp_path / "whole", **AUTO, max_epochs=2)
         start = KeepState.on_train_batch_start
 
         def on_train_batch_start(self, trainer, module, batch, index):
@@ -98,12 +98,12 @@ def test_a_run_that_goes_on_keeps_the_number_that_was_found(tmp_path, monkeypatc
 
         patch.setattr(KeepState, "on_train_batch_start", on_train_batch_start)
         with pytest.raises(SystemExit):
-            reverse(tmp_path / "parts", **AUTO)
+            reverse(tmp_path / "parts", **AUTO, max_epochs=2)
     # Another machine, which would hold more.
     monkeypatch.setattr(Trial, "__init__", lambda *_: pytest.fail("measured again"))
-    assert_same(content(whole), content(reverse(tmp_path / "parts", **AUTO)))
+    assert_same(content(whole), content(reverse(tmp_path / "parts", **AUTO, max_epochs=2)))
     assert rows(whole) == rows(tmp_path / "parts")
-    assert reverse(tmp_path / "parts", **AUTO), "a finished one is recognised"
+    assert reverse(tmp_path / "parts", **AUTO, max_epochs=2), "a finished one is recognised"
 
 
 def test_processes_take_the_smallest_that_one_of_them_found(tmp_path, monkeypatch) -> None:

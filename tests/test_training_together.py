@@ -83,6 +83,23 @@ def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "codes", "told"),
+    [
+        ("models", [2, 0], "error: a model cannot be written"),
+        pytest.param("log", [2, 0], "metrics.csv: cannot be written (No space left on device)", marks=pytest.mark.slow),
+        pytest.param("memory", [2, 2], "error: out of memory at a batch of 2 pairs", marks=pytest.mark.slow),
+    ],
+)
+def test_what_fails_in_one_process_ends_the_other(spoilt, codes, told, processes, tmp_path):
+    """None waits for one that is gone, and one of them tells why."""
+    assert together(processes, tmp_path / "run", spoilt=spoilt, max_epochs=1, average_models=2) == codes
+    said = (tmp_path / "run.err").read_text()
+    assert told in said
+    assert said.count(told) == 1
+    assert "Traceback" not in said
+
+
 RECIPE = ["recipes/reverse.py", "--epochs", "1", "--devices", "2", "--device", "cpu"]
 
 

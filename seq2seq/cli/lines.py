@@ -136,9 +136,13 @@ class Counter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def end(self) -> None:
+        """End the line that counts."""
         if self.shown and self.lines:
             print(file=sys.stderr)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
 
 
 def keep(inputs: Sequence[Path], output: Path | None) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from seq2seq.cli.lines import Counter, Output, keep, open_blocks
-from seq2seq.cli.options import CHOOSING, MachineOptions, Models, SearchOptions, option, with_options
+from seq2seq.cli.options import CHOOSING, MACHINE, MachineOptions, Models, SearchOptions, option, with_options
 from seq2seq.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
     from seq2seq.config import SearchConfig
-    from seq2seq.translator import Request, Translation
+    from seq2seq.translator import Request, Share, Translation, Translator
 
 IN_AND_OUT = "Input and output"
 DEMANDS = "What translations must have"
@@ -79,6 +79,45 @@ class ShowOptions:
     ] = None
 
 
+@dataclass(frozen=True)
+class Work:
+    """From a block of lines to what is shown of them.
+
+    Attributes:
+        name: of the input, for messages.
+    """
+
+    name: str
+    json_lines: bool
+    show: ShowOptions
+    demands: DemandOptions
+
+    def of(
+        self, block: Sequence[str], before: int, translator: Translator, config: SearchConfig, share: Share
+    ) -> dict[int, str]:
+        """What is shown of the lines of a block that are this process's share, by their numbers in the block.
+
+        Args:
+            block: some lines.
+            before: how many lines came before them.
+        """
+        show = self.show
+        requests = _requests(block, self.demands, self.json_lines, before, self.name)
+        found = translator.generate_share(
+            requests,
+            config,
+            share,
+            attention=show.attention,
+            alignments=show.alignments,
+            replace_unk=show.replace_unk,
+            utility=show.mbr,
+        )
+        return {
+            number: _show(before + number + 1, requests[number].text, translations, config, show)
+            for number, translations in sorted(found.items())
+        }
+
+
 @with_options
 def translate(
     models: Models,
@@ -101,14 +140,27 @@ def translate(
     demands: DemandOptions,
     search: SearchOptions,
     machine: MachineOptions,
+    devices: Annotated[
+        int,
+        option(
+            MACHINE,
+            "Divide the lines among so many processes, a GPU each or a part of the CPU's cores; all are read first.",
+        ),
+    ] = 1,
 ) -> None:
     """Translate standard input, line by line, to standard output."""
     search.config()  # A mistake in it is told before the models are read.
     _check(demands, show, json_lines)
     keep([input_path] if input_path else [], output_path)
+    work = Work(str(input_path or "standard input"), json_lines, show, demands)
+    if devices != 1:
+        from seq2seq.cli.together import translate_together
+
+        translate_together(work, models, search, machine, devices, input_path, output_path)
+        return
     translator = machine.load(models)
     config = search.config(translator)
-    from seq2seq.translator import BLOCK
+    from seq2seq.translator import BLOCK, Share
 
     number = 0
     with (
@@ -117,20 +169,8 @@ def translate(
         Counter(shown=output_path is not None or not os.isatty(1)) as counter,
     ):
         for block in blocks:
-            shown = []
-            requests = _requests(block, demands, json_lines, number, str(input_path or "standard input"))
-            found = translator.generate(
-                requests,
-                config,
-                attention=show.attention,
-                alignments=show.alignments,
-                replace_unk=show.replace_unk,
-                utility=show.mbr,
-            )
-            for request, translations in zip(requests, found, strict=True):
-                number += 1
-                shown.append(_show(number, request.text, translations, config, show))
-            output.write("".join(shown))
+            output.write("".join(work.of(block, number, translator, config, Share()).values()))
+            number += len(block)
             counter.add(len(block))
 
 

@@ -7,9 +7,12 @@ batches are planned with the true lengths and keep to their budget.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +78,9 @@ class SampledEpochs:
         prints = [vocabulary.fingerprint for vocabulary in self.vocabularies]
         key = ["sampled", self.text.fingerprint, *prints, self.alpha, self.seed, epoch, self.plain.dropped]
         folder = cache_folder(self.cache, key)
-        tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
+        # Of the processes that share a disk one draws; the others wait for it.
+        with alone_in(self.cache):
+            tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
         if self.folder is not None and self.folder != folder:
             # What is mapped stays readable for a process that still reads it.
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -96,6 +101,17 @@ class SampledEpochs:
                 seeds = pair_seeds(self.seed, epoch, side, indices).tolist()
                 sides.append([sampler.sample(text, seed) for text, seed in zip(texts, seeds, strict=True)])
             yield indices, sides
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time; where a file system knows no locks, each for itself."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def pair_seeds(seed: int, epoch: int, side: int, indices: Indices) -> NDArray[np.uint32]:

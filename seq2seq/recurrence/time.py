@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.cells import Cell, CellState, GRUCell, LSTMCell, ReluRNNCell, StepMasks, TanhRNNCell
+from seq2seq.errors import ConfigError
 
 FusedCell = TanhRNNCell | ReluRNNCell | GRUCell | LSTMCell
 
@@ -133,6 +134,10 @@ def first_rows(masks: StepMasks, rows: int) -> StepMasks:
     return StepMasks(*(mask if mask is None else mask[:rows] for mask in masks))
 
 
+NO_COMPILER = ("InvalidCxxCompiler", "TritonMissing", "Failed to find C compiler")
+"""What torch says where it cannot compile."""
+
+
 def compiled_step(cell: Cell) -> Callable[..., Any]:
     """The cell's step, compiled once for all cells of its kind and any number of rows."""
     return partial(compile_step(type(cell)), cell)
@@ -140,6 +145,22 @@ def compiled_step(cell: Cell) -> Callable[..., Any]:
 
 @cache
 def compile_step(kind: type[Any]) -> Callable[..., Any]:
-    """For cells of this kind: the function that a call of one of them runs."""
-    step: Callable[..., Any] = torch.compile(kind.forward, dynamic=True)
+    """For cells of this kind: the function that a call of one of them runs.
+
+    Raises:
+        ConfigError: from its first call, if there is nothing to compile with.
+    """
+    compiled: Callable[..., Any] = torch.compile(kind.forward, dynamic=True)
+
+    def step(*arguments: Any) -> Any:
+        try:
+            return compiled(*arguments)
+        except RuntimeError as error:
+            if not any(name in str(error) for name in NO_COMPILER):
+                raise
+            raise ConfigError(
+                f"compiled=True needs a C++ compiler, and torch finds none ({str(error).splitlines()[0]}); "
+                "install g++, set CXX to one, or set compiled=False"
+            ) from None
+
     return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from seq2seq import package
 from seq2seq.config import TrainingConfig
 from seq2seq.training.callbacks import KeepBest, quality
 from seq2seq.training.module import TranslationModule
-from seq2seq.training.processes import say
+from seq2seq.training.processes import in_first_process, say
 
 
 class MovingAverage(Callback):
@@ -108,19 +109,20 @@ class KeepModels(Callback):
         found = {name: quality(summary), **{key: self.kept[key] for key in self.kept if key != name}}
         order = sorted(found, key=lambda key: -found[key]) if self.best else list(found)
         self.kept = {key: found[key] for key in found if key in order[: self.count]}
-        if not trainer.is_global_zero:
-            return
+        save = partial(
+            package.save,
+            self.folder / name,
+            pl_module.model,
+            pl_module.source_vocabulary,
+            pl_module.target_vocabulary,
+            languages=self.keep.languages,
+            training=summary,
+        )
         if name in self.kept:
-            package.save(
-                self.folder / name,
-                pl_module.model,
-                pl_module.source_vocabulary,
-                pl_module.target_vocabulary,
-                languages=self.keep.languages,
-                training=summary,
-            )
-        for key in found.keys() - self.kept.keys():
-            shutil.rmtree(self.folder / key, ignore_errors=True)
+            in_first_process(trainer, save)
+        if trainer.is_global_zero:
+            for key in found.keys() - self.kept.keys():
+                shutil.rmtree(self.folder / key, ignore_errors=True)
 
     def folders(self) -> list[Path]:
         """The models that are kept and still there, the newest first."""

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from seq2seq.config import EOS_ID, FIRST_FREE_ID, TrainingConfig
 from seq2seq.data import Batch, Budget, ParallelDataModule, sorted_plan
-from seq2seq.errors import ConfigError, TrainingError
+from seq2seq.errors import ConfigError
 from seq2seq.memory import Peak, available_memory
 from seq2seq.search import search
 from seq2seq.training.endings import is_out_of_memory
 from seq2seq.training.module import TranslationModule
-from seq2seq.training.processes import gather, say
+from seq2seq.training.processes import SharedError, gather, say
 from seq2seq.training.schedules import build_optimizer
 
 FEWEST_STEPS = 100
@@ -80,7 +80,7 @@ class FindBatchTokens(Callback):
         release(device)
         found = min(gather(trainer, found), key=lambda one: one.tokens)
         if not found.tokens:
-            raise TrainingError(
+            raise SharedError(
                 f"a batch of the longest pair alone ({longest} tokens) must fit into {gibibytes(found.limit)} of "
                 "memory; choose a smaller model or lower the limits of pairs"
             )

@@ -25,6 +25,9 @@ OURS = "seq2seq"
 
 KEPT = 2
 
+GOES_ON = "; what was saved before is whole: make room, and the same command goes on"
+"""The end of a message about a disk that is full."""
+
 
 class Checkpoints(CheckpointIO):
     """The newest states of one run, in a folder of their own.

@@ -1,4 +1,4 @@
-"""Lightning's trainer, with what a run needs of devices, callbacks and loggers."""
+"""Lightning's trainer, with what a run needs of devices and callbacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from seq2seq.config import TrainingConfig
@@ -22,9 +20,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.training.averaging import KeepModels, MovingAverage
 from seq2seq.training.batch_size import FindBatchTokens
 from seq2seq.training.callbacks import EpochLine, KeepBest, ProgressBar
-from seq2seq.training.continuing import State
 from seq2seq.training.keeping import KeepState
-from seq2seq.training.metrics_file import MetricsFile
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -95,14 +91,6 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
         # Behind those that save what was validated.
         callbacks.append(MovingAverage(config.ema_decay))
     return callbacks
-
-
-def build_loggers(out: Path, log: MetricsFile, found: State | None) -> list[Logger]:
-    """`metrics.csv` always, TensorBoard's events where it is installed."""
-    loggers: list[Logger] = [log]
-    if find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(out, name="", version="log", purge_step=found.step if found else None))
-    return loggers
 
 
 def shows_progress() -> bool:

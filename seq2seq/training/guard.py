@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from seq2seq.errors import TrainingError
+from seq2seq.training.processes import SharedError
 
 _MEMORY = 0.98
 """Of the running mean of the loss, per step: it looks back over about 50 steps."""
@@ -64,12 +64,12 @@ class StepGuard:
             pairs: numbers of the batch's pairs in the corpus, counted from 0.
 
         Raises:
-            TrainingError: with what is known and what may help.
+            SharedError: with what is known and what may help.
         """
         if self.in_a_row < self.limit:
             return
         where = f"the gradient of {culprits[0]} and {len(culprits) - 1} more parameters" if culprits else "no gradient"
-        raise TrainingError(
+        raise SharedError(  # Loss and gradient are those of all processes.
             f"loss and gradient must be finite, and {self.in_a_row} times in a row they were not: at step {step} the "
             f"loss was {loss:.4g}, {where} not finite, in the batch of the pairs {numbers(pairs)} of the corpus; "
             "lower learning_rate, raise warmup_steps, set clip_norm, or look at these pairs"

@@ -14,12 +14,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seq2seq.config import TrainingConfig
 from seq2seq.data import Batches
-from seq2seq.errors import TrainingError
-from seq2seq.training.checkpoints import FORMAT, OURS, Checkpoints
+from seq2seq.training.checkpoints import FORMAT, GOES_ON, OURS, Checkpoints
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import TranslationModule
-from seq2seq.training.processes import agree, gather
+from seq2seq.training.processes import SharedError, agree, gather
 from seq2seq.training.signals import Stopped, StopSignals
+
+BROKEN_LOG = 1 << 16
+"""Above all numbers of signals: more urgent than they are."""
 
 
 class KeepState(Callback):
@@ -66,7 +68,8 @@ class KeepState(Callback):
             return  # Gradients are pending.
         elapsed = (time.monotonic() - self.saved_at) / 60
         late = self.config.save_every_minutes is not None and elapsed >= self.config.save_every_minutes
-        number, late = agree(trainer, self.signals.received, late)
+        number, late = agree(trainer, self.number, late)
+        check_log(number, self.metrics_file)
         steps = self.config.save_every_steps
         at_edge = batch_idx == 0 or batch_idx + window >= int(trainer.num_training_batches)
         by_steps = steps is not None and trainer.global_step % steps == 0
@@ -86,16 +89,23 @@ class KeepState(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         # The state before the epoch's last step is saved; to wait for the end could take too long.
-        number, _ = agree(trainer, self.signals.received, False)
+        number, _ = agree(trainer, self.number, False)
+        check_log(number, self.metrics_file)
         if number:
             raise Stopped(number)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.in_epoch, self.batches_done = False, 0
         self.save(trainer)
-        number, _ = agree(trainer, self.signals.received, False)
+        number, _ = agree(trainer, self.number, False)
+        check_log(number, self.metrics_file)
         if number:
             raise Stopped(number)
+
+    @property
+    def number(self) -> int:
+        """Why this process must stop: a signal's number, `BROKEN_LOG`, or 0."""
+        return BROKEN_LOG if self.metrics_file.fault else self.signals.received
 
     def save(self, trainer: Trainer) -> None:
         """Save the state of all processes."""
@@ -103,7 +113,7 @@ class KeepState(Callback):
         trainer.save_checkpoint(self.checkpoints.path(trainer.global_step))
         fault = trainer.strategy.broadcast(self.checkpoints.fault)
         if fault:
-            raise TrainingError(f"{fault}; what was saved before is whole: make room, and the same command goes on")
+            raise SharedError(f"{fault}{GOES_ON}")
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -124,6 +134,12 @@ class KeepState(Callback):
         self.random_states = checkpoint[OURS]["random_states"]
         self.batches_done = checkpoint[OURS]["batches_done"]
         self.saved_step = checkpoint["global_step"]
+
+
+def check_log(number: int, log: MetricsFile) -> None:
+    """Stop all processes where the first one cannot write its log."""
+    if number == BROKEN_LOG:
+        raise SharedError(log.fault or "the first process cannot write its log")
 
 
 def rewind(fit_loop: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from seq2seq.errors import TrainingError
+from seq2seq.training.checkpoints import GOES_ON, reason
+
 
 class MetricsFile(Logger):
     """Writes what is logged to a CSV file.
@@ -23,6 +26,8 @@ class MetricsFile(Logger):
 
     Attributes:
         rows: written so far, without the heading.
+        fault: why writing failed, "" if it did not. It is noted rather than raised, for only the first process writes,
+            and the others would wait for it: `KeepState` lets all of them stop.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,6 +35,7 @@ class MetricsFile(Logger):
         self.path = path
         self.rows = 0
         self.columns: list[str] = []
+        self.fault = ""
 
     @property
     def name(self) -> str:
@@ -57,6 +63,12 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """One row."""
+        try:
+            self._add(metrics, step)
+        except OSError as error:
+            self.fault = f"{self.path}: cannot be written ({reason(error)}){GOES_ON}"
+
+    def _add(self, metrics: Mapping[str, Any], step: int | None) -> None:
         row = {
             "step": step,
             **{name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()},
@@ -69,6 +81,15 @@ class MetricsFile(Logger):
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
         self.rows += 1
+
+    def check(self) -> None:
+        """Raise what could not be written.
+
+        Raises:
+            TrainingError: if there is something.
+        """
+        if self.fault:
+            raise TrainingError(self.fault)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

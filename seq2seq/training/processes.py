@@ -14,6 +14,10 @@ from torch import distributed
 from seq2seq.errors import Seq2SeqError, TrainingError
 
 
+class SharedError(TrainingError):
+    """One that all processes of a training raise at the same moment; the first one tells of it for all."""
+
+
 @rank_zero_only
 def say(text: str) -> None:
     """Progress goes to standard error, at once, from one process."""
@@ -48,7 +52,7 @@ def in_first_process(trainer: Trainer, work: Callable[[], None]) -> None:
     """Do something in one process; where it fails, all of them raise, so that none waits for the others.
 
     Raises:
-        TrainingError: with the message of the user's mistake that `work` raised.
+        SharedError: with what `work` raised, if it is a user's mistake or the disk's fault.
     """
     fault = ""
     if trainer.is_global_zero:
@@ -56,5 +60,7 @@ def in_first_process(trainer: Trainer, work: Callable[[], None]) -> None:
             work()
         except Seq2SeqError as error:
             fault = str(error)
+        except OSError as error:
+            fault = f"{error.filename or 'the run folder'}: cannot be written ({error.strerror or error}); make room"
     if fault := trainer.strategy.broadcast(fault):
-        raise TrainingError(fault)
+        raise SharedError(fault)

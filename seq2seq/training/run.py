@@ -16,8 +16,9 @@ from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.continuing import comparable, look_for_state
 from seq2seq.training.endings import explained
-from seq2seq.training.engine import build_callbacks, build_loggers, build_trainer, choose_engine, quieten
+from seq2seq.training.engine import build_callbacks, build_trainer, choose_engine, quieten
 from seq2seq.training.keeping import KeepState
+from seq2seq.training.loggers import build_loggers, check_wandb, close
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import GREEDY, TranslationModule
 from seq2seq.training.processes import in_first_process, say
@@ -39,6 +40,7 @@ def train(
     search: SearchConfig = GREEDY,
     callbacks: Sequence[Callback] = (),
     languages: tuple[str, str] = ("", ""),
+    wandb: str | None = None,
     smoke: bool = False,
 ) -> Path:
     """Train a model and keep the one that validates best as a model folder.
@@ -58,6 +60,7 @@ def train(
         search: how validation translates.
         callbacks: what else watches, as `diagnostics.GradientFlow`.
         languages: names of source and target language, for the folder's metadata.
+        wandb: a project of Weights & Biases to log to as well.
         smoke: two batches and one validation batch only, to see that everything works; nothing to go on from is saved.
 
     Raises:
@@ -65,6 +68,7 @@ def train(
         TrainingError: if `out` holds a training with other settings, steps fail, or memory or disk are too small.
     """
     engine = choose_engine(device, devices, nodes)
+    check_wandb(wandb)
     config = training if epochs is None else training.model_copy(update={"max_epochs": epochs})
     data.subword_sampling = config.subword_sampling
     check_batch_tokens(config, data)
@@ -86,18 +90,21 @@ def train(
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
     callbacks = [*build_callbacks(config, out, best, None if smoke else state), *callbacks]
-    trainer = build_trainer(engine, config, callbacks, build_loggers(out, log, found), smoke)
+    loggers = build_loggers(out, log, found, wandb, settings)
+    trainer = build_trainer(engine, config, callbacks, loggers, smoke)
     trainer.strategy.checkpoint_io = checkpoints
     parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())
     say(f"{sum(weight.numel() for weight in module.parameters()):,} parameters ({parts})")
-    with explained(out, module, state):
+    with explained(out, trainer, module, state):
         log.keep(found.log_rows if found else 0)
         trainer.fit(module, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+        in_first_process(trainer, log.check)
         for callback in callbacks:
             if isinstance(callback, KeepModels):
                 validate_average(trainer, module, data, callback)
         if not smoke:
             in_first_process(trainer, partial(best.finish, trainer, log.path))
             in_first_process(trainer, checkpoints.finish)
+    close(loggers)
     best.say()
     return out

@@ -30,6 +30,21 @@ MEMORY_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one of several processes does: every so many batches one, of those that a single process would make.
+
+    Attributes:
+        rank: of the process, counted from 0.
+        ranks: processes.
+        memory: bytes that are free, the same in all processes, for all must make the same batches; `None`: as it is.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What a batch may cost.
 
@@ -50,17 +65,19 @@ class Budget:
     numbers_of_a_token: int
 
     @classmethod
-    def of(cls, models: Sequence[ModelConfig], width: int, device: torch.device) -> Budget:
+    def of(cls, models: Sequence[ModelConfig], width: int, device: torch.device, memory: int | None = None) -> Budget:
         """The budget of models on a device for `width` hypotheses per sentence.
 
-        A wider beam has fewer sentences in a batch; so have a larger vocabulary and less free memory.
+        A wider beam has fewer sentences in a batch; so have a larger vocabulary and less free memory (`memory`, in
+        bytes; `None`: what is free now).
         """
+        memory = available_memory(device) if memory is None else memory
         rows = ROWS if device.type == "cpu" else ROWS_OF_A_GPU
         return cls(
             width=width,
             rows=rows,
             tokens=BATCH_TOKENS * max(1, rows // ROWS),
-            numbers=int(available_memory(device) * MEMORY_SHARE) // 4,
+            numbers=int(memory * MEMORY_SHARE) // 4,
             numbers_of_a_row=sum(VOCABULARY_COPIES * model.target_vocabulary_size for model in models),
             # What each token leaves behind: an embedding, gates and an output of every layer, an annotation and a key.
             numbers_of_a_token=sum(

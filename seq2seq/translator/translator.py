@@ -17,7 +17,7 @@ from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.package import Package
 from seq2seq.search import Hypothesis, Mean, search
-from seq2seq.translator.batches import ROWS, Budget, batches
+from seq2seq.translator.batches import ROWS, Budget, Share, batches
 from seq2seq.translator.consensus import by_consensus
 from seq2seq.translator.demands import ClosedState, Demands, GuidedState, close_phrases, guide
 from seq2seq.translator.display import Wanted, display
@@ -152,6 +152,29 @@ class Translator:
         Raises:
             ConfigError: if options cannot be combined, or a request cannot be met.
         """
+        found = self.generate_share(
+            texts,
+            search,
+            Share(),
+            attention=attention,
+            alignments=alignments,
+            replace_unk=replace_unk,
+            utility=utility,
+        )
+        return [found[number] for number in range(len(found))]
+
+    def generate_share(
+        self,
+        texts: Iterable[str | Request],
+        search: SearchConfig | None,
+        share: Share,
+        *,
+        attention: bool = False,
+        alignments: bool = False,
+        replace_unk: bool = False,
+        utility: str | None = None,
+    ) -> dict[int, list[Translation]]:
+        """What falls to one of several processes of all that `generate` gives, by the numbers of the texts."""
         search = search or SearchConfig()
         wanted = Wanted(attention, alignments, replace_unk, utility)
         wanted.check(self.ensemble, search)
@@ -159,18 +182,19 @@ class Translator:
         sources = self.ensemble.encode([request.text for request in requests])
         asked = [number for number, request in enumerate(requests) if request.text.strip() and all(sources[number])]
         # A blank text has one translation, and no model is asked.
-        results = [[Translation(text="", tokens=[], score=0.0, token_scores=[])] for _ in requests]
+        blank = set(range(len(requests))).difference(asked) if share.rank == 0 else ()
+        results = {number: [Translation(text="", tokens=[], score=0.0, token_scores=[])] for number in blank}
         lengths = [max(map(len, source)) + 1 for source in sources]
+        budget = self._budget(search.samples or search.beam_size, share.memory)
         with torch.inference_mode():
-            for batch in batches(asked, lengths, self._budget(search.samples or search.beam_size)):
+            for batch in islice(batches(asked, lengths, budget), share.rank, None, share.ranks):
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
                 found = self._translate(*group, search, wanted)
-                for number, translations in zip(batch, found, strict=True):
-                    results[number] = translations
-        if utility is not None:
-            sampled = search.samples > 0
-            return [by_consensus(candidates, utility, sampled=sampled) for candidates in results]
-        return results
+                results |= zip(batch, found, strict=True)
+        if utility is None:
+            return results
+        sampled = search.samples > 0
+        return {number: by_consensus(candidates, utility, sampled=sampled) for number, candidates in results.items()}
 
     def translate_stream(
         self,
@@ -223,8 +247,8 @@ class Translator:
             )
         return found
 
-    def _budget(self, width: int) -> Budget:
-        return Budget.of([model.config for model in self.ensemble.models], width, self.ensemble.device)
+    def _budget(self, width: int, memory: int | None = None) -> Budget:
+        return Budget.of([model.config for model in self.ensemble.models], width, self.ensemble.device, memory)
 
     def _translate(
         self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig, wanted: Wanted
