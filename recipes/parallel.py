@@ -10,7 +10,6 @@ training cannot give a test sentence away.
 """
 
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -19,11 +18,10 @@ import typer
 from seq2seq import package
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import hold_out, read_places
-from seq2seq.data import ParallelDataModule
+from seq2seq.data import ParallelDataModule, joint_vocabulary
 from seq2seq.errors import one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
-from seq2seq.vocabulary import Vocabulary
 
 
 class Size(NamedTuple):
@@ -71,12 +69,12 @@ def main(
 ) -> None:
     """Train on most of the pairs, then translate those that were held out."""
     size = PRESETS[preset]
-    pairs, validation, test = hold_out(read_places(texts, columns, keys))
+    cache = out / "cache"
+    pairs, validation, test = hold_out(read_places(texts, columns, keys), cache=cache)
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
     if start is None:
-        lines = chain(pairs.sources(), pairs.targets())
-        vocabulary = Vocabulary.train(lines, size.subwords, byte_fallback=True, character_coverage=0.9995)
+        vocabulary = joint_vocabulary(pairs, size.subwords, cache=cache, byte_fallback=True, character_coverage=0.9995)
     else:
         vocabulary = package.load(start).source_vocabulary
 
@@ -115,7 +113,7 @@ def main(
         batch_tokens=training.batch_tokens,
         batch_sentences=training.batch_sentences,
         seed=training.seed,
-        cache=out / "cache",
+        cache=cache,
     )
     train(
         model,

@@ -32,9 +32,6 @@ from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
-NO_FAULT = 1 << 62
-"""The block at which nothing went wrong."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -201,14 +198,13 @@ def run(job: Job, children: list[BaseProcess]) -> Fault | None:
 
     # A fresh interpreter each: torch's threads and CUDA outlast no fork.
     context = multiprocessing.get_context("spawn")
-    last = context.Value("q", NO_FAULT)
     pipes = []
     # Ctrl-C in a terminal reaches all processes; the children leave it to this one, which ends them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         for rank in range(job.devices):
             reading, writing = context.Pipe(duplex=False)
-            child = context.Process(target=work, args=(job, rank, writing, last), daemon=True)
+            child = context.Process(target=work, args=(job, rank, writing), daemon=True)
             children.append(child)
             child.start()
             writing.close()

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seq2seq.errors import Seq2SeqError
 
@@ -15,14 +17,13 @@ if TYPE_CHECKING:
     from seq2seq.cli.together import Job
 
 
-def work(job: Job, rank: int, faults: Connection, last: Any) -> None:
+def work(job: Job, rank: int, faults: Connection) -> None:
     """Translate this process's share of every block.
 
     Args:
         job: what to do.
         rank: of this process.
         faults: takes a user's mistake, with the number of the block that holds it.
-        last: the number of the last block that is of interest, shared by all processes.
     """
     end_with_parent()
     address = {"LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": job.port}
@@ -31,7 +32,7 @@ def work(job: Job, rank: int, faults: Connection, last: Any) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
     from seq2seq.cli.predicting import predict
 
-    predict(job, Faults(faults, last))
+    predict(job, Faults(faults, job.folder, rank))
 
 
 def end_with_parent() -> None:
@@ -47,21 +48,29 @@ def end_with_parent() -> None:
 
 
 class Faults:
-    """Tells the first process of a user's mistake, and the others not to go beyond the block that holds it."""
+    """Tells the first process of a user's mistake, and the others not to go beyond the block that holds it.
 
-    def __init__(self, pipe: Connection, last: Any) -> None:
+    Args:
+        pipe: to the first process.
+        folder: of the job, where all processes see each other's notes.
+        rank: of this process.
+    """
+
+    def __init__(self, pipe: Connection, folder: Path, rank: int) -> None:
         self.pipe = pipe
-        self.shared = last
+        self.folder = folder
+        self.rank = rank
 
     @property
     def last(self) -> int:
         """The last block of interest."""
-        return int(self.shared.value)
+        notes = (path.name for path in self.folder.glob("fault-*"))
+        return min((int(name.rpartition("at")[2]) for name in notes), default=sys.maxsize)
 
     def tell(self, error: Seq2SeqError, block: int) -> None:
         """A mistake in a block, or -1 for all of them."""
         from seq2seq.cli.together import Fault
 
-        with self.shared.get_lock():
-            self.shared.value = min(self.shared.value, block)
+        with suppress(OSError):  # Without room for it the others only work in vain.
+            (self.folder / f"fault-{self.rank}-at{block}").touch()
         self.pipe.send(Fault(block, type(error).__name__, str(error)))

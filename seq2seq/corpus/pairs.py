@@ -7,9 +7,11 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from seq2seq.corpus.files import StrPath, one_line, read_text, shorten
@@ -79,6 +81,37 @@ class ParallelText:
     def remember(self, count: int, fingerprint: str) -> None:
         """Take what an earlier reading of the same text found, instead of reading it."""
         self.__dict__["_count_and_fingerprint"] = (count, fingerprint)
+
+    def recall(self, cache: StrPath) -> ParallelText:
+        """Spare the reading of a text whose files are as they were: its size and fingerprint are kept in a folder.
+
+        Raises:
+            CorpusError: at the first fault, where it must be read.
+        """
+        if (path := self._place(cache, "json")) is not None:
+            try:
+                count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
+                self.remember(int(count), str(fingerprint))
+            except (OSError, ValueError, TypeError):
+                keep(path, json.dumps([len(self), self.fingerprint]).encode())
+        return self
+
+    def kept_pairs(self, cache: StrPath) -> list[Pair]:
+        """All pairs, kept in a folder as `recall` keeps facts: for a small part of a large corpus."""
+        path = self._place(cache, "pairs.json")
+        if path is None:
+            return list(self)
+        with suppress(OSError, ValueError, TypeError):
+            return [(source, target) for source, target in json.loads(path.read_text(encoding="utf-8"))]
+        pairs = list(self)
+        keep(path, json.dumps(pairs).encode())
+        return pairs
+
+    def _place(self, cache: StrPath, suffix: str) -> Path | None:
+        """Where facts about this text are kept; `None`: nobody can know whether it is as it was."""
+        if (stamp := self.stamp()) is None:
+            return None
+        return Path(cache) / "texts" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.{suffix}"
 
     def check(self) -> ParallelText:
         """Read all of it once, so that a fault is found now rather than in the middle of something.
@@ -207,6 +240,15 @@ def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
     if not kept:
         raise CorpusError(f"{name}: is empty; give at least one pair")
     return ParallelText(name, lambda: iter(kept))
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write what makes the next start quicker, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
 
 
 def _field(row: Any, key: str, place: str) -> str:

@@ -5,26 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zlib import crc32
 
+from seq2seq.corpus.files import StrPath
 from seq2seq.corpus.pairs import Pair, ParallelText
 from seq2seq.errors import CorpusError
 
 
-def hold_out(pairs: ParallelText, most: int = 2000) -> tuple[ParallelText, ParallelText, ParallelText]:
+def hold_out(
+    pairs: ParallelText, most: int = 2000, cache: StrPath | None = None
+) -> tuple[ParallelText, ParallelText, ParallelText]:
     """Training, validation and test: each of the last two is a twentieth, or about `most` pairs if that is less.
 
     Source sentences are held out with all their translations, so that a paraphrase in training cannot give a test
     sentence away. A sentence's part depends on nothing but itself and how many pairs there are.
 
+    Args:
+        pairs: all.
+        most: pairs of each part that is held out, about.
+        cache: a folder that spares the reading of files that are as they were, as of `ParallelText.recall`.
+
     Raises:
         CorpusError: if one of the three would be empty, or at a fault in the text.
     """
+    if cache is not None:
+        pairs.recall(cache)
     every = max(20, len(pairs) // most)
 
     def part(name: str, first: int, last: int) -> ParallelText:
         def chosen() -> Iterator[Pair]:
             return (pair for pair in pairs if first <= crc32(pair[0].encode()) % every <= last)
 
-        return ParallelText(f"{pairs.name} ({name})", chosen)
+        how = f"{pairs.how}, {name}: {first} to {last} of {every}"
+        text = ParallelText(f"{pairs.name} ({name})", chosen, pairs.files, how)
+        return text if cache is None else text.recall(cache)
 
     parts = part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
     if not all(map(len, parts)):

@@ -4,6 +4,7 @@ from seq2seq.data.module import Batch, Batches, ParallelDataModule, padding_shar
 from seq2seq.data.plan import Budget, batch_plan, planned_padding, sorted_plan
 from seq2seq.data.tokenising import tokenise
 from seq2seq.data.tokens import Tokens
+from seq2seq.data.vocabularies import joint_vocabulary
 
 __all__ = [
     "Batch",
@@ -12,6 +13,7 @@ __all__ = [
     "ParallelDataModule",
     "Tokens",
     "batch_plan",
+    "joint_vocabulary",
     "padding_share",
     "planned_padding",
     "sorted_plan",

@@ -15,7 +15,7 @@ from torch import Tensor
 from seq2seq.corpus import Limits, Pair, ParallelText
 from seq2seq.data.plan import Budget, Indices, batch_count, batch_plan, planned_padding, sorted_plan
 from seq2seq.data.sampling import SampledEpochs
-from seq2seq.data.tokenising import recall, tokenise
+from seq2seq.data.tokenising import tokenise
 from seq2seq.data.tokens import Tokens
 from seq2seq.errors import ConfigError
 from seq2seq.vocabulary import Vocabulary
@@ -103,7 +103,7 @@ class Batches:
     def _batch(self, rows: Indices) -> Batch:
         lengths = torch.from_numpy(self.tokens.lengths[rows]).long()
         source, target = (torch.from_numpy(self.tokens.padded(side, rows)) for side in (0, 1))
-        return Batch(source, lengths[:, 0], target, lengths[:, 1], torch.from_numpy(self.tokens.indices[rows]))
+        return Batch(source, lengths[:, 0], target, lengths[:, 1], torch.from_numpy(self.tokens.numbers(rows)))
 
 
 class ParallelDataModule(LightningDataModule):
@@ -166,7 +166,7 @@ class ParallelDataModule(LightningDataModule):
     @cached_property
     def validation_pairs(self) -> list[Pair]:
         """The raw text that translations are judged by."""
-        return list(self.validation)
+        return self.validation.kept_pairs(self.cache)
 
     @cached_property
     def train_tokens(self) -> Tokens:
@@ -196,7 +196,7 @@ class ParallelDataModule(LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """All that the batches depend on: equal for equal data."""
         for text in (self.train, self.validation):
-            recall(text, self.cache)
+            text.recall(self.cache)
         return {
             "training text": self.train.fingerprint,
             "validation text": self.validation.fingerprint,

@@ -92,9 +92,10 @@ class SampledEpochs:
         write_blocks(part, self.blocks(epoch), Counter(self.plain.dropped))
 
     def blocks(self, epoch: int) -> Iterator[Block]:
+        kept = self.plain.indices
         for start, pairs in numbered_blocks(self.text):
-            first, last = np.searchsorted(self.plain.indices, [start, start + len(pairs)])
-            indices = self.plain.indices[first:last]
+            first, last = np.searchsorted(kept, [start, start + len(pairs)])
+            indices = kept[first:last]
             sides = []
             for side, sampler in enumerate(self.samplers):
                 texts = [pairs[index - start][side] for index in indices]

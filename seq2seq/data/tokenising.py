@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -11,7 +10,6 @@ import sys
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import compress, islice
@@ -64,7 +62,7 @@ def tokenise(
     Raises:
         CorpusError: at a fault in the text, or if no pair is left.
     """
-    recall(text, cache)
+    text.recall(cache)
     vocabularies = source_vocabulary, target_vocabulary
     key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
 
@@ -73,21 +71,6 @@ def tokenise(
         _summarise(part, text)
 
     return keep_tokens(cache_folder(cache, key), write, goes_on=True)
-
-
-def recall(text: ParallelText, cache: Path) -> None:
-    """Spare the reading of a text whose files are as they were: its size and fingerprint are kept in the cache."""
-    if (stamp := text.stamp()) is None:
-        return
-    path = Path(cache) / "texts" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
-    try:
-        count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
-        text.remember(int(count), str(fingerprint))
-    except (OSError, ValueError, TypeError):
-        content = json.dumps([len(text), text.fingerprint]).encode()
-        with suppress(OSError):  # It only makes the next start quicker.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, content)
 
 
 def _write_shards(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections import Counter
@@ -13,10 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow
-from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from seq2seq.config import EOS_ID, PAD_ID
@@ -30,6 +29,9 @@ _FORMAT = 2
 _BLOCK = 20_000
 """Pairs that are tokenised, and written, together."""
 
+_MANY_ROWS = 500
+"""Rows after which mapped memory is given back: each may have brought sixteen pages with it."""
+
 Block = tuple[Indices, Sequence[list[list[int]]]]
 """Numbers of some pairs in the corpus, and for each side the ids of each pair, without `<E>`."""
 
@@ -40,34 +42,39 @@ _SCHEMA = pyarrow.schema([*((side, pyarrow.list_(pyarrow.int32())) for side in _
 class Tokens:
     """Pairs of token ids, each side ending in `<E>`.
 
+    In memory are the lengths alone: what is mapped and was read is given back again and again, for the system counts it
+    as this process's memory although it could drop it at any time.
+
     Attributes:
         folder: where they lie.
         lengths: [pairs, 2] tokens of source and target, `<E>` included.
-        indices: [pairs] numbers of the pairs in the corpus, counted from 0.
         dropped: how many pairs of the corpus are not here, by reason.
     """
 
     folder: Path
     lengths: Lengths
-    indices: Indices
     dropped: dict[str, int]
 
     def __init__(self, folder: Path) -> None:
         """Map the files of a folder that `tokenise` wrote."""
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        tables = [datasets.Dataset.from_file(str(folder / name)).data for name in summary["files"]]
-        if sum(map(len, tables)) != summary["kept"]:
-            raise ValueError(f"{folder} is truncated")
         self.folder = folder
         self.dropped = summary["dropped"]
-        self.indices = np.concatenate([table.column("index").to_numpy() for table in tables])
-        # Arrow keeps a file in chunks; `flat[chunk][starts[row] : starts[row] + length]` are the tokens of a row.
-        columns = [[chunk for table in tables for chunk in table.column(side).chunks] for side in _SIDES]
-        self._chunk_starts = np.cumsum([0, *(len(chunk) for chunk in columns[0])])
-        self._flat = [[chunk.values.to_numpy() for chunk in chunks] for chunks in columns]
-        offsets = [[chunk.offsets.to_numpy() for chunk in chunks] for chunks in columns]
-        self._starts = [np.concatenate([part[:-1] for part in parts]) for parts in offsets]
-        self.lengths = np.stack([np.concatenate([np.diff(part) for part in parts]) for parts in offsets], axis=1)
+        self._maps = [_map(folder / name) for name in summary["files"]]
+        # Arrow keeps a file in chunks; `values[offsets[row] : offsets[row + 1]]` of a chunk are the tokens of a row.
+        chunks = [chunk for mapped in self._maps for chunk in pyarrow.ipc.open_stream(pyarrow.py_buffer(mapped))]
+        self._chunk_starts = np.cumsum([0, *map(len, chunks)])
+        if self._chunk_starts[-1] != summary["kept"]:
+            raise ValueError(f"{folder} is truncated")
+        self._indices = [chunk.column("index").to_numpy() for chunk in chunks]
+        self._values = [[chunk.column(side).values.to_numpy() for chunk in chunks] for side in _SIDES]
+        self._offsets = [[chunk.column(side).offsets.to_numpy() for chunk in chunks] for side in _SIDES]
+        self.lengths = np.empty((summary["kept"], 2), np.int32)
+        for side, parts in enumerate(self._offsets):
+            for start, part in zip(self._chunk_starts, parts, strict=False):
+                np.subtract(part[1:], part[:-1], out=self.lengths[start : start + len(part) - 1, side])
+        self._touched = 0
+        self._give_back()
 
     def fact(self, name: str, compute: Callable[[], int]) -> int:
         """A number that these tokens alone decide and that is slow to find: kept beside them for the next time."""
@@ -81,18 +88,46 @@ class Tokens:
         return value
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.lengths)
+
+    @property
+    def indices(self) -> Indices:
+        """[pairs] numbers of all pairs in the corpus, counted from 0."""
+        return np.concatenate(self._indices)
+
+    def numbers(self, rows: Indices) -> NDArray[np.int64]:
+        """[rows] numbers of some pairs in the corpus, counted from 0."""
+        return np.fromiter((self._indices[chunk][row] for chunk, row in self._places(rows)), np.int64, len(rows))
 
     def padded(self, side: int, rows: Indices) -> NDArray[np.int64]:
         """[rows, steps] ids of side 0 or 1, filled up with `<pad>`."""
         lengths = self.lengths[rows, side]
-        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
-        places = zip(chunks.tolist(), self._starts[side][rows].tolist(), lengths.tolist(), strict=True)
         ids = np.full((len(rows), lengths.max(initial=0)), PAD_ID, np.int64)
         # A slice per row is quicker than one gather of all of them: rows lie together in the file.
-        for row, (chunk, start, length) in zip(ids, places, strict=True):
-            row[:length] = self._flat[side][chunk][start : start + length]
+        for ids_of_row, (chunk, row), length in zip(ids, self._places(rows), lengths.tolist(), strict=True):
+            start = self._offsets[side][chunk][row]
+            ids_of_row[:length] = self._values[side][chunk][start : start + length]
+        self._touched += len(rows)
+        if self._touched >= _MANY_ROWS:
+            self._give_back()
         return ids
+
+    def _places(self, rows: Indices) -> Iterator[tuple[int, int]]:
+        """The chunk of each row, and its place in it."""
+        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
+        return zip(chunks.tolist(), (rows - self._chunk_starts[chunks]).tolist(), strict=True)
+
+    def _give_back(self) -> None:
+        """Let go of the pages that were read; they come back from the system's cache when they are read again."""
+        self._touched = 0
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def cache_folder(cache: Path, key: Sequence[Any]) -> Path:
@@ -142,6 +177,9 @@ def write_blocks(part: Path, blocks: Iterable[Block], dropped: Counter[str]) -> 
 
 def write_file(path: Path, blocks: Iterable[Block]) -> int:
     """Write one file of pairs; how many it is."""
+    # Slow to import, and not needed where all is tokenised.
+    from datasets.arrow_writer import ArrowWriter
+
     kept = 0
     with ArrowWriter(path=str(path), schema=_SCHEMA) as writer:
         for indices, sides in blocks:
