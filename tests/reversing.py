@@ -31,8 +31,9 @@ def reverse(
 ) -> Path:
     """Learn to reverse a dozen words in batches of two, with dropout."""
     training = training_config(**{"batch_sentences": 2, "max_epochs": 3, **changes})
-    config = model_config(**{"hidden_dropout": 0.2, **(model or {})})
-    data = data_module(out.parent / "cache", training)
+    kind = "bpe" if training.subword_sampling else "char"
+    config = model_config(kind, **{"hidden_dropout": 0.2, **(model or {})})
+    data = data_module(out.parent / "cache", training, kind)
     return train(config, training, data, out, device=device, devices=devices, restart=restart, smoke=smoke)
 
 

@@ -106,8 +106,15 @@ def children_of(process: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks ps in Linux's way")
-@pytest.mark.parametrize("moment", ["starting", "translating"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [
+        (signal.SIGINT, 130, "starting"),
+        (signal.SIGINT, 130, "translating"),
+        (signal.SIGTERM, 143, "translating"),
+        (signal.SIGKILL, -9, "translating"),
+    ],
+)
 def test_no_process_and_no_file_is_left_behind(
     number: signal.Signals, code: int, moment: str, model: Path, tmp_path: Path
 ) -> None:

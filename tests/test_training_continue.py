@@ -19,6 +19,7 @@ from seq2seq.training.signals import Stopped
 CHANGES = [
     {"schedule": "plateau", "plateau_patience": 0, "warmup_steps": 3},
     {"schedule": "cosine", "accumulate": 2, "ema_decay": 0.9, "early_stopping": 3},
+    {"average_models": 2, "average_of": "best", "subword_sampling": 0.3, "ema_decay": 0.8},
 ]
 
 
@@ -34,7 +35,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
     monkeypatch.setattr(KeepState, "on_train_batch_start", on_train_batch_start)
 
 
-@pytest.mark.parametrize("changes", CHANGES, ids=["plateau", "cosine"])
+@pytest.mark.parametrize("changes", CHANGES, ids=["plateau", "cosine", "averaged and sampled"])
 def test_a_run_stopped_at_any_step_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
     whole = reverse(tmp_path / "whole", **changes)
     parts = tmp_path / "parts"
@@ -47,7 +48,9 @@ def test_a_run_stopped_at_any_step_is_the_uninterrupted_one(changes, tmp_path, m
     reverse(parts, **changes)
     assert_same(content(whole), content(parts))
     assert rows(whole) == rows(parts)
-    assert_same(package.load(whole).model.state_dict(), package.load(parts).model.state_dict())
+    for one in [Path("."), *(path.relative_to(whole) for path in whole.glob("models/*"))]:
+        assert_same(package.load(whole / one).model.state_dict(), package.load(parts / one).model.state_dict())
+    assert len(list(parts.glob("models/*"))) == changes.get("average_models", 0)
 
 
 # ---- killed ----
@@ -196,6 +199,8 @@ def test_other_settings_are_refused_with_what_differs(unfinished):
     )
     with pytest.raises(TrainingError, match=message):
         reverse(unfinished, learning_rate=0.01, model={"hidden_dropout": 0.1})
+    with pytest.raises(TrainingError, match=r"training.monitor: loss, now bleu"):
+        reverse(unfinished, monitor="bleu")
     with pytest.raises(TrainingError, match=r"run.smoke: False, now True"):
         reverse(unfinished, smoke=True)
     reverse(unfinished, save_every_steps=1, save_every_minutes=None)  # These change nothing.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer, seed_everything
 
@@ -14,19 +14,21 @@ from seq2seq.training import TranslationModule
 from seq2seq.training.engine import quieten
 from seq2seq.vocabulary import Vocabulary
 
+Kind = Literal["char", "bpe"]
+
 WORDS = ["ab", "ba", "abc", "cab", "bacca", "acb", "cbabc", "bca", "aab", "bbaabcab", "c", "cc"]
 PAIRS = [(word, word[::-1]) for word in WORDS]
 
 
 @cache
-def vocabulary() -> Vocabulary:
-    """The characters."""
-    return Vocabulary.train(WORDS, 20, kind="char")
+def vocabulary(kind: Kind = "char") -> Vocabulary:
+    """The characters; or pieces of words, which can be divided in several ways."""
+    return Vocabulary.train(WORDS, 20 if kind == "char" else 14, kind=kind)
 
 
-def model_config(**changes: Any) -> ModelConfig:
+def model_config(kind: Kind = "char", **changes: Any) -> ModelConfig:
     """A tiny model without dropout."""
-    size = len(vocabulary())
+    size = len(vocabulary(kind))
     small = {"embedding_size": 8, "encoder_hidden_size": 8, "decoder_hidden_size": 16, "encoder_layers": 1}
     return ModelConfig(source_vocabulary_size=size, target_vocabulary_size=size, **{**small, **changes})
 
@@ -37,9 +39,9 @@ def training_config(**changes: Any) -> TrainingConfig:
     return TrainingConfig(**{**settings, **changes})
 
 
-def data_module(cache: Path, training: TrainingConfig, **options: Any) -> ParallelDataModule:
+def data_module(cache: Path, training: TrainingConfig, kind: Kind = "char", **options: Any) -> ParallelDataModule:
     """The words, for training and validation both."""
-    text, tokens = from_pairs(PAIRS), vocabulary()
+    text, tokens = from_pairs(PAIRS), vocabulary(kind)
     budget = {"batch_tokens": training.batch_tokens, "batch_sentences": training.batch_sentences}
     return ParallelDataModule(text, text, tokens, tokens, **budget, seed=training.seed, cache=cache, **options)
 

@@ -39,6 +39,28 @@ class Limits:
             raise ConfigError(f"max_ratio must be at least 1, got {self.max_ratio}; None keeps pairs of any ratio")
 
 
+class Tally:
+    """Counts pairs and tells their fingerprint.
+
+    Attributes:
+        count: pairs so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, pair: Pair) -> None:
+        # No text holds NUL, so that no two corpora can give the same bytes.
+        self._digest.update("\0".join((*pair, "")).encode())
+        self.count += 1
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pairs, in hexadecimal."""
+        return self._digest.hexdigest()
+
+
 class ParallelText:
     """Pairs of source and target text that can be read again and again, without being held in memory.
 
@@ -88,13 +110,21 @@ class ParallelText:
         Raises:
             CorpusError: at the first fault, where it must be read.
         """
-        if (path := self._place(cache, "json")) is not None:
-            try:
-                count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
-                self.remember(int(count), str(fingerprint))
-            except (OSError, ValueError, TypeError):
-                keep(path, json.dumps([len(self), self.fingerprint]).encode())
+        path = self._place(cache, "json")
+        if path is not None and not self.is_recalled(cache):
+            keep(path, json.dumps([len(self), self.fingerprint]).encode())
         return self
+
+    def is_recalled(self, cache: StrPath) -> bool:
+        """Take size and fingerprint from a folder, if they are there."""
+        if (path := self._place(cache, "json")) is None:
+            return False
+        try:
+            count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
+            self.remember(int(count), str(fingerprint))
+        except (OSError, ValueError, TypeError):
+            return False
+        return True
 
     def kept_pairs(self, cache: StrPath) -> list[Pair]:
         """All pairs, kept in a folder as `recall` keeps facts: for a small part of a large corpus."""
@@ -132,12 +162,10 @@ class ParallelText:
 
     @cached_property
     def _count_and_fingerprint(self) -> tuple[int, str]:
-        count, digest = 0, hashlib.sha256()
+        tally = Tally()
         for pair in self:
-            # No text holds NUL, so that no two corpora can give the same bytes.
-            digest.update("\0".join((*pair, "")).encode())
-            count += 1
-        return count, digest.hexdigest()
+            tally.add(pair)
+        return tally.count, tally.fingerprint
 
     def __repr__(self) -> str:
         return f"ParallelText({self.name!r})"

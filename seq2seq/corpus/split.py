@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from seq2seq.corpus.files import StrPath
-from seq2seq.corpus.pairs import Pair, ParallelText
+from seq2seq.corpus.pairs import Pair, ParallelText, Tally
 from seq2seq.errors import CorpusError
 
 
@@ -30,15 +30,26 @@ def hold_out(
         pairs.recall(cache)
     every = max(20, len(pairs) // most)
 
-    def part(name: str, first: int, last: int) -> ParallelText:
+    def number(pair: Pair) -> int:
+        """Of the part that a pair belongs to: validation, test, training."""
+        return min(2, crc32(pair[0].encode()) % every)
+
+    def part(name: str, wanted: int) -> ParallelText:
         def chosen() -> Iterator[Pair]:
-            return (pair for pair in pairs if first <= crc32(pair[0].encode()) % every <= last)
+            return (pair for pair in pairs if number(pair) == wanted)
 
-        how = f"{pairs.how}, {name}: {first} to {last} of {every}"
-        text = ParallelText(f"{pairs.name} ({name})", chosen, pairs.files, how)
-        return text if cache is None else text.recall(cache)
+        return ParallelText(f"{pairs.name} ({name})", chosen, pairs.files, f"{pairs.how}, {name} of {every}")
 
-    parts = part("training", 2, every), part("validation", 0, 0), part("test", 1, 1)
+    parts = validation, test, training = part("validation", 0), part("test", 1), part("training", 2)
+    if cache is None or not all(text.is_recalled(cache) for text in parts):
+        # All three by one reading.
+        tallies = Tally(), Tally(), Tally()
+        for pair in pairs:
+            tallies[number(pair)].add(pair)
+        for text, tally in zip(parts, tallies, strict=True):
+            text.remember(tally.count, tally.fingerprint)
+            if cache is not None:
+                text.recall(cache)
     if not all(map(len, parts)):
         raise CorpusError(f"{pairs.name} has too few different sentences to hold some out, {len(pairs)}; give hundreds")
-    return parts
+    return training, validation, test
