@@ -1,5 +1,6 @@
 """Translating: the same for a text whatever stands around it, and nothing but text in and out."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -225,8 +226,11 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     assert set(written["scores"]) == {"bleu", "exact_match"}
     assert written["scores"]["bleu"]["text"].startswith("BLEU|nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert SearchConfig(**written["search"]) == SEARCH
+    files = "a fox\ndog\nlazy\nx\ny\nz\ndog\na\nb\n"
+    assert written["test_set"] == "sha256:" + hashlib.sha256(files.encode()).hexdigest()
     card = (folder / "README.md").read_text()
     assert "fox → dog" in card
+    assert f"3 sentences ({written['test_set']})" in card
     assert card.count(written["scores"]["bleu"]["text"]) == 1
     printed = capsys.readouterr().out
     assert written["scores"]["exact_match"]["text"] in printed

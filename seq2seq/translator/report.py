@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,12 +66,13 @@ def report(
     content = {
         "scores": {metric: {**asdict(result), "text": str(result)} for metric, result in scores.items()},
         "sentences": len(sources),
+        "test_set": checksum(sources, references),
         "seconds": round(seconds, 2),
         "search": search.model_dump(),
     }
     _write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [str(result) for result in scores.values()]
-    _add_to_card(folder / CARD, lines, len(sources))
+    _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
 
     print(f"\n{len(sources):,} test sentences in {seconds:.1f} s")
     print("\n".join(lines))
@@ -78,6 +81,12 @@ def report(
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
     for command in commands:
         print(f"  {command}")
+
+
+def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str:
+    """What tells whether two scores belong to the same test set: as `cat SOURCES REFERENCES | sha256sum` does."""
+    lines = chain(sources, *references)
+    return "sha256:" + hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def _is_first_process() -> bool:
@@ -93,11 +102,11 @@ def _show_sample(source: str, translation: str, references: Sequence[str]) -> No
         print(f"  reference    {reference}")
 
 
-def _add_to_card(card: Path, scores: Sequence[str], sentences: int) -> None:
+def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
     """Tell the scores at the end of the model card, in place of older ones."""
     text = card.read_text(encoding="utf-8") if card.exists() else ""
     before = text.split(TEST_HEADING)[0].rstrip()
-    lines = [before, "", TEST_HEADING, "", f"{sentences:,} sentences:", "", *(f"- {line}" for line in scores), ""]
+    lines = [before, "", TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
     _write(card, "\n".join(lines))
 
 
