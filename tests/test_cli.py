@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +281,28 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
         fails(ran, "standard input:2: ", message)
 
 
+def test_a_model_learns_its_lexicon_and_translates_with_it(cli: Cli, model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    fails(cli("translate", folder, "--shortlist", "2", stdin=b"dog\n"), "got shortlist=2 and none", "seq2seq lexicon")
+    (tmp_path / "pairs.tsv").write_text("a fox\tthe dog\nlazy\tquick\n")
+    ran = cli("lexicon", folder, tmp_path / "pairs.tsv", "--frequent", "3")
+    assert (ran.code, ran.err) == (0, b"")
+    assert b"31 source tokens" in ran.out
+    assert b"--shortlist" in ran.out
+    assert b"tokens on every list" in cli("info", folder).out
+    expected = Translator.load(folder).translate(["a fox", "", "lazy"], SEARCH.model_copy(update={"shortlist": 2}))
+    ran = cli("translate", folder, *SHORT, "--shortlist", "2", stdin=b"a fox\n\nlazy\n")
+    assert ran.out.decode().splitlines() == expected
+    # Neither "b" nor "j" was ever learnt from.
+    assert not {"b", "j"} & set("".join(expected))
+    assert (
+        cli("translate", folder, *SHORT, stdin=b"a fox\n").out == cli("translate", model, *SHORT, stdin=b"a fox\n").out
+    )
+    fails(cli("lexicon", folder, tmp_path / "none.tsv"), "none.tsv")
+    fails(cli("lexicon", folder, tmp_path / "pairs.tsv", "--frequent", "-1"), "frequent must be at least 0, got -1")
+    fails(cli("lexicon", tmp_path, tmp_path / "pairs.tsv"), "is not a model folder")
+
+
 def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> None:
     fails(cli("translate", model, "--samples", "2", "--n-best", "3"), "got", "samples=2")
     fails(cli("translate", model, "--temperature", "2"), "temperature is for sampling")
@@ -287,6 +310,7 @@ def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> N
     fails(cli("translate", model, "--attention"), "add --json")
     fails(cli("translate", model, "--replace-unk", stdin=b"a"), "of whole words")
     fails(cli("translate", model, "--forbid", "nope"), "got 'nope'")
+    fails(cli("translate", model, "--shortlist", "2", "--samples", "2"), "drawn from the whole vocabulary")
     fails(cli("translate", model, "--threads", "0"), "threads must be at least 1, got 0")
     fails(cli("translate", model, "--precision", "float8"), "precision must be one of float32, bfloat16")
     fails(cli("evaluate", model, "-s", "x", "-r", "x", "--samples", "2"), "choose one of them with --mbr")

@@ -11,7 +11,9 @@ from seq2seq.config import EOS_ID, UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search import search
 from seq2seq.translator import Request, Translator
-from seq2seq.translator.demands import ClosedState, Demands, GuidedState, close_phrases, guide
+from seq2seq.translator.choice import Choice
+from seq2seq.translator.demands import Demands
+from seq2seq.translator.guiding import close_phrases, guide
 from seq2seq.vocabulary import Vocabulary
 
 # Few tokens, of all lengths: ▁ab, ▁a, ab, a, b, ...
@@ -42,9 +44,9 @@ def test_the_best_of_all_outputs_that_begin_so_is_found(seed: int, prefix: str) 
     everything = oracles.exhaustive(network, oracles.Sentence(seed, 3), config)
     truth = [one for one in everything if UNK_ID not in one.tokens and begins(FEW, one.tokens, prefix)][:5]
     assert truth
-    wanted = Demands(FEW).prefix(prefix)
-    state = GuidedState(network.start(torch.tensor([seed])), [wanted.start])
-    (found,) = search(guide(network.step), state, torch.tensor([3]), config, prefixes=[wanted.tokens])
+    wanted, choice = Demands(FEW).prefix(prefix), Choice.of_all(len(FEW), torch.device("cpu"))
+    step, state = guide(network.step, network.start(torch.tensor([seed])), [wanted.start], choice)
+    (found,) = search(step, state, torch.tensor([3]), config, prefixes=[wanted.tokens])
     for ours, theirs in zip(found, truth, strict=False):
         assert tuple(ours.tokens) == theirs.tokens
         assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-4)
@@ -129,8 +131,7 @@ def test_the_best_of_all_outputs_that_have_the_phrases_is_found(phrases: list[st
         if UNK_ID not in one.tokens and all(has_whole(FEW, one.tokens, phrase) for phrase in wanted)
     ][:4]
     assert truth
-    state = ClosedState.of(network.start(torch.tensor([1])), [wanted], torch.device("cpu"))
-    step = close_phrases(network.step, demands.lengthens)
+    step, state = close_phrases(network.step, network.start(torch.tensor([1])), [wanted], demands.lengthens)
     (found,) = search(step, state, torch.tensor([3]), config, constraints=[wanted])
     for ours, theirs in zip(found, truth, strict=False):
         assert tuple(ours.tokens) == theirs.tokens

@@ -1,4 +1,4 @@
-"""The command line: `seq2seq translate | evaluate | score | score-pairs | info | average | check-data`."""
+"""The command line: `seq2seq translate | evaluate | score | score-pairs | info | lexicon | average | check-data`."""
 
 import os
 import signal

@@ -13,6 +13,7 @@ import typer
 from seq2seq.cli.average import average
 from seq2seq.cli.check_data import check_data
 from seq2seq.cli.info import info
+from seq2seq.cli.lexicon import lexicon
 from seq2seq.cli.score import evaluate, score
 from seq2seq.cli.score_pairs import score_pairs
 from seq2seq.cli.translate import translate
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (translate, evaluate, score, score_pairs, info, average, check_data):
+for command in (translate, evaluate, score, score_pairs, info, lexicon, average, check_data):
     app.command()(command)
 
 

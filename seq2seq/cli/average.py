@@ -27,5 +27,6 @@ def average(
         found.target_vocabulary,
         languages=found.metadata.languages,
         training=found.metadata.training,
+        lexicon=found.lexicon,
     )
     print(f"the mean of {len(models)} models is in {out}")

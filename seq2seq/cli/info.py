@@ -25,6 +25,7 @@ def info(model: Model, as_json: AsJson = False) -> None:
         "written by": metadata["library"],
         "parameters": f"{sum(part.numel() for part in found.model.parameters()):,}",
         "vocabulary": f"{len(found.source_vocabulary):,} joint" if metadata["joint"] else sizes,
+        "lexicon": "none" if found.lexicon is None else f"{len(found.lexicon.always):,} tokens on every list",
         **_flat({"model": metadata["model"], "training": metadata["training"]}),
     }
     width = max(map(len, rows))

@@ -97,6 +97,15 @@ class SearchOptions:
         option(RULES, "A token that is never said, as --json shows it (▁ begins a word); repeatable.", "--forbid"),
     ] = ()  # type: ignore[assignment]  # frozen, where typer wants a list
     forbid_unk: Annotated[bool, option(RULES, "Never say <unk>.", "--forbid-unk")] = False
+    shortlist: Annotated[
+        int | None,
+        option(
+            RULES,
+            "Say so many likely translations of each token and what is frequent alone, which is faster; 10, say. "
+            "Needs seq2seq lexicon once.",
+            show_default="the whole vocabulary",
+        ),
+    ] = None
     samples: Annotated[
         int, option(SAMPLING, "Draw so many translations from the model's distribution; 0: search for the best.")
     ] = 0

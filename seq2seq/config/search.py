@@ -47,6 +47,9 @@ class SearchConfig(Config):
     taken evenly from all of them (Vijayakumar et al. 2018)."""
     diversity: Annotated[float, Field(ge=0)] = 0.5
     """Of several `beam_groups`: what a token loses in the ranking for each time that an earlier group chose it."""
+    shortlist: Size | None = None
+    """Translate with few tokens: so many likely ones for each source token, and those that may always be said, by the
+    lexicon of the model folder; probabilities are among these. `None`: with the whole vocabulary."""
     samples: Annotated[int, Field(ge=0)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""
@@ -115,6 +118,11 @@ class SearchConfig(Config):
             "coverage_penalty": self.coverage_penalty,
             "beam_groups": self.beam_groups > 1,
         }
+        if self.shortlist is not None:
+            raise ValueError(
+                "samples are drawn from the whole vocabulary, as the model has learnt it, "
+                f"got shortlist={self.shortlist} and samples={self.samples}; leave one out, or use top_k"
+            )
         for name, is_set in of_beam.items():
             if is_set:
                 raise ValueError(

@@ -1,9 +1,10 @@
 """Writing and reading a model folder.
 
-    config.json         versions, `ModelConfig`, languages, training summary; size and SHA-256 of the next three
+    config.json         versions, `ModelConfig`, languages, training summary; size and SHA-256 of the next four
     model.safetensors   the weights, shared ones once
     source.model        SentencePiece; for both sides when joint
     target.model        SentencePiece
+    lexicon.safetensors which target tokens translate a source token; not in every folder
     README.md           a model card
 
 Saving never leaves a mixture. The new files are written to a hidden folder inside of the model folder, which is renamed
@@ -28,11 +29,13 @@ from torch import Tensor
 
 from seq2seq.config import ModelConfig
 from seq2seq.errors import PackageError, VocabularyError
+from seq2seq.lexicon import Lexicon
 from seq2seq.model import Seq2Seq
 from seq2seq.package.metadata import FileFacts, Metadata, model_card
 from seq2seq.vocabulary import Vocabulary
 
 CONFIG, WEIGHTS, SOURCE, TARGET, CARD = "config.json", "model.safetensors", "source.model", "target.model", "README.md"
+LEXICON = "lexicon.safetensors"
 
 SAVED = ".saved"
 UNFINISHED = ".saving"
@@ -48,6 +51,7 @@ class Package:
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
     metadata: Metadata
+    lexicon: Lexicon | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -63,6 +67,7 @@ def save(
     languages: tuple[str, str] = ("", ""),
     training: Mapping[str, Any] | None = None,
     card: str | None = None,
+    lexicon: Lexicon | None = None,
 ) -> None:
     """Write a model folder; after a crash there is the old model or the new one.
 
@@ -74,6 +79,7 @@ def save(
         languages: names of source and target.
         training: a summary, of values that JSON knows.
         card: the README; `None`: one made from the rest.
+        lexicon: of these vocabularies; `None`: the folder has none.
 
     Raises:
         PackageError: if the vocabularies do not fit the model, or the folder cannot be written.
@@ -86,6 +92,8 @@ def save(
     }
     if not joint:
         contents[TARGET] = target_vocabulary.to_bytes()
+    if lexicon is not None:
+        contents[LEXICON] = lexicon.to_bytes()
     metadata = Metadata(
         library=f"seq2seq-lightning {version('seq2seq-lightning')}",
         languages=languages,
@@ -128,7 +136,7 @@ def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
     with torch.random.fork_rng(devices=[]):
         model = Seq2Seq(metadata.model)
     _load_weights(model, _read_checked(folder, WEIGHTS, metadata), str(folder / WEIGHTS))
-    return Package(model.to(device).eval(), source, target, metadata)
+    return Package(model.to(device).eval(), source, target, metadata, _read_lexicon(folder, metadata))
 
 
 def _weights(model: Seq2Seq) -> dict[str, Tensor]:
@@ -160,6 +168,16 @@ def _read_vocabulary(folder: Path, name: str, metadata: Metadata) -> Vocabulary:
         return Vocabulary.from_bytes(content)
     except VocabularyError as error:
         raise PackageError(f"{folder / name}: {error}") from None
+
+
+def _read_lexicon(folder: Path, metadata: Metadata) -> Lexicon | None:
+    if LEXICON not in metadata.files:
+        return None
+    content, config = _read_checked(folder, LEXICON, metadata), metadata.model
+    try:
+        return Lexicon.from_bytes(content, config.source_vocabulary_size, config.target_vocabulary_size)
+    except PackageError as error:
+        raise PackageError(f"{folder / LEXICON}: {error}") from None
 
 
 def _check_sizes(config: ModelConfig, source: Vocabulary, target: Vocabulary, place: str) -> None:
@@ -220,8 +238,8 @@ def _replace(folder: Path, contents: Mapping[str, bytes]) -> None:
     unfinished.rename(folder / SAVED)  # From here on the new model counts.
     _sync(folder)
     _finish(folder)
-    if TARGET not in contents:
-        (folder / TARGET).unlink(missing_ok=True)
+    for name in {TARGET, LEXICON} - contents.keys():
+        (folder / name).unlink(missing_ok=True)
 
 
 def _finish(folder: Path) -> None:

@@ -38,7 +38,7 @@ def average(folders: Sequence[StrPath]) -> Package:
             weight.copy_(sums[name] / len(folders))
     training = {"averaged": [str(folder) for folder in folders]}
     metadata = first.metadata.model_copy(update={"training": training})
-    return Package(first.model, first.source_vocabulary, first.target_vocabulary, metadata)
+    return Package(first.model, first.source_vocabulary, first.target_vocabulary, metadata, first.lexicon)
 
 
 def _weights_alike(first: Package, first_folder: StrPath, folder: StrPath) -> dict[str, Tensor]:

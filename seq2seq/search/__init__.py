@@ -55,7 +55,8 @@ def search(
 
     Raises:
         ConfigError: if there are not as many prefixes, constraints or seeds as sentences; if ids are not in the
-            vocabulary; if an argument does not go together with the configuration or the model.
+            vocabulary; if an argument does not go together with the configuration or the model; if the configuration
+            asks for a shortlist, which is for the step function to know.
     """
     for name, given in (("prefixes", prefixes), ("constraints", constraints), ("seeds", seeds)):
         if given is not None and len(given) != len(source_lengths):
@@ -63,6 +64,10 @@ def search(
                 f"there must be as many {name} as sentences, got {len(given)} and {len(source_lengths)}; "
                 "give empty ones where there are none"
             )
+    if config.shortlist is not None:
+        raise ConfigError(
+            f"a shortlist is for a Translator, which has a lexicon, got shortlist={config.shortlist}; leave it out"
+        )
     if config.samples:
         if has_phrases(constraints):
             raise ConfigError(

@@ -13,19 +13,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Generic
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from seq2seq.config import BOS_ID, EOS_ID, UNK_ID
 from seq2seq.errors import ConfigError
-from seq2seq.search import Phrase, Step
-from seq2seq.search.hypothesis import StateT
+from seq2seq.search import Phrase
 from seq2seq.vocabulary import Vocabulary
 
 SPACE = "▁".encode()
@@ -38,9 +35,15 @@ class Place:
 
     following: dict[int, Place | None]
 
-    @cached_property
-    def allowed(self) -> Int[Tensor, "tokens"]:
-        return torch.tensor(list(self.following))
+    def reachable(self) -> list[Place]:
+        """This place and all those that it leads to, each once."""
+        found, waiting = dict[Place, None](), [self]
+        while waiting:
+            place = waiting.pop()
+            if place not in found:
+                found[place] = None
+                waiting += {after: None for after in place.following.values() if after is not None}
+        return list(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,12 @@ class Prefix:
     Attributes:
         tokens: those of its complete words.
         start: where its translation stands before `<S>`.
+        spelling: all tokens that can be a part of it.
     """
 
     tokens: list[int]
     start: Place | None
+    spelling: frozenset[int] = frozenset()
 
 
 class Demands:
@@ -79,9 +84,11 @@ class Demands:
         place = self._next_word if is_complete else self._spelling(SPACE + words[-1])
         if place is None or not place.following:
             raise unknown("a prefix", text)
+        last = [] if is_complete else place.reachable()
+        spelling = frozenset(tokens).union(*(one.following for one in last))
         for token in reversed(tokens):
             place = Place({token: place})
-        return Prefix(tokens, Place({BOS_ID: place}))
+        return Prefix(tokens, Place({BOS_ID: place}), spelling)
 
     def _phrase(self, text: str) -> Phrase:
         """Tokens of a phrase.
@@ -165,95 +172,3 @@ def unknown(what: str, text: str) -> ConfigError:
     return ConfigError(
         f"{what} must be text that the model's vocabulary can spell, got {text!r}; leave out rare words or characters"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class GuidedState(Generic[StateT]):
-    """A state, and the place in its prefix of each row; `None`: all prefixes are complete."""
-
-    inner: StateT
-    places: list[Place | None] | None
-
-    @property
-    def attention(self) -> Tensor | None:
-        """That of the inner state, if it has one; see `State`."""
-        found: Tensor | None = getattr(self.inner, "attention", None)
-        return found
-
-    def select(self, rows: Int[Tensor, "selected"]) -> GuidedState[StateT]:
-        places = None if self.places is None else [self.places[row] for row in rows.tolist()]
-        return GuidedState(self.inner.select(rows), places)
-
-
-def guide(step: Step[StateT]) -> Step[GuidedState[StateT]]:
-    """A step function whose rows spell their prefixes first."""
-
-    def guided(tokens: Int[Tensor, "rows"], state: GuidedState[StateT]) -> tuple[Tensor, GuidedState[StateT]]:
-        log_probs, inner = step(tokens, state.inner)
-        if state.places is None:
-            return log_probs, GuidedState(inner, None)
-        places = [
-            place and place.following.get(token) for place, token in zip(state.places, tokens.tolist(), strict=True)
-        ]
-        allowed = log_probs.clone()
-        for row, place in enumerate(places):
-            if place is not None:
-                allowed[row] = -torch.inf
-                tokens_allowed = place.allowed.to(log_probs.device)
-                allowed[row, tokens_allowed] = log_probs[row, tokens_allowed]
-        return allowed, GuidedState(inner, places if any(places) else None)
-
-    return guided
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedState(Generic[StateT]):
-    """A state, the last tokens of each row, and its phrases, filled up with -1 in front."""
-
-    inner: StateT
-    recent: Int[Tensor, "rows longest"]
-    phrases: Int[Tensor, "rows phrases longest"]
-
-    @classmethod
-    def of(cls, inner: StateT, phrases: Sequence[Sequence[Phrase]], device: torch.device) -> ClosedState[StateT]:
-        """Before the first token."""
-        # A phrase that another one begins with cannot be closed, or the other could not go on.
-        closed = [
-            [one for one in own if not any(len(other) > len(one) and other[: len(one)] == one for other in own)]
-            for own in phrases
-        ]
-        most = max(map(len, closed))
-        longest = max(len(phrase) for own in closed for phrase in own)
-        # A phrase of nothing but -2, which is no token, is never met.
-        nothing = [-2] * longest
-        rows = [
-            [[-1] * (longest - len(phrase)) + list(phrase) for phrase in own] + [nothing] * (most - len(own))
-            for own in closed
-        ]
-        recent = torch.full((len(rows), longest), BOS_ID, device=device)
-        return cls(inner, recent, torch.tensor(rows, device=device))
-
-    @property
-    def attention(self) -> Tensor | None:
-        """That of the inner state, if it has one; see `State`."""
-        found: Tensor | None = getattr(self.inner, "attention", None)
-        return found
-
-    def select(self, rows: Int[Tensor, "selected"]) -> ClosedState[StateT]:
-        return ClosedState(self.inner.select(rows), self.recent[rows], self.phrases[rows])
-
-
-def close_phrases(step: Step[StateT], lengthens: Bool[Tensor, "vocabulary"]) -> Step[ClosedState[StateT]]:
-    """A step function that does not lengthen the last word of a phrase."""
-
-    def closed(
-        tokens: Int[Tensor, "rows"], state: ClosedState[StateT]
-    ) -> tuple[Float[Tensor, "rows vocabulary"], ClosedState[StateT]]:
-        log_probs, inner = step(tokens, state.inner)
-        recent = torch.cat([state.recent[:, 1:], tokens[:, None]], dim=1)
-        is_met = ((state.phrases == recent[:, None]) | (state.phrases == -1)).all(dim=2).any(dim=1)
-        if bool(is_met.any()):
-            log_probs = log_probs.masked_fill(is_met[:, None] & lengthens, -torch.inf)
-        return log_probs, ClosedState(inner, recent, state.phrases)
-
-    return closed

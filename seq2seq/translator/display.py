@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seq2seq.config import UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError
+from seq2seq.lexicon import CANDIDATES
 from seq2seq.search import Hypothesis
 from seq2seq.translator.alignment import align, most_attended_word, over_source_words
 from seq2seq.translator.ensemble import Ensemble
@@ -42,6 +43,13 @@ class Wanted:
         for name in ("attention", "alignments", "replace_unk"):
             if getattr(self, name) and not ensemble.attending:
                 raise ConfigError(f"{name} needs a model with attention, got attention='none'; leave it out")
+        if search.shortlist is not None and not ensemble.lexicons:
+            raise ConfigError(
+                f"shortlist needs a model folder with a lexicon, got shortlist={search.shortlist} and none; "
+                "make one with seq2seq lexicon"
+            )
+        if search.shortlist is not None and search.shortlist > CANDIDATES:
+            raise ConfigError(f"shortlist must be at most {CANDIDATES}, what a lexicon keeps, got {search.shortlist}")
         sources = {package.source_vocabulary.fingerprint for package in ensemble.attending}
         if self.attention and len(sources) > 1:
             raise ConfigError(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.config import EOS_ID, PAD_ID
+from seq2seq.decoder import DecoderState
 from seq2seq.errors import ConfigError
+from seq2seq.lexicon import Lexicon
 from seq2seq.package import Package
-from seq2seq.search import EnsembleState, Mean, ensemble_step, join
+from seq2seq.search import EnsembleState, Mean, Step, ensemble_step, join
+from seq2seq.translator.choice import Choice, OwnedState, Tail, step_among
+
+Sources = Sequence[tuple[list[int], ...]]
+"""The ids of each text for each model of an ensemble."""
 
 SCORED_AT_ONCE = 4_000_000
 """Log-probabilities held at once while given translations are scored."""
@@ -56,12 +63,56 @@ class Ensemble:
         """The models that have an attention."""
         return [package for package in self.packages if package.config.attention != "none"]
 
+    @property
+    def lexicons(self) -> list[tuple[int, Lexicon]]:
+        """The lexicons that there are, each with the number of its model."""
+        found = ((number, package.lexicon) for number, package in enumerate(self.packages))
+        return [(number, lexicon) for number, lexicon in found if lexicon is not None]
+
+    @cached_property
+    def tails(self) -> list[Tail]:
+        """Of every model, over the tokens that a lexicon has to name before they may be said."""
+        is_rare = torch.ones(len(self.target_vocabulary), dtype=torch.bool)
+        for _, lexicon in self.lexicons:
+            is_rare[lexicon.always.long()] = False
+        if not is_rare.any():
+            is_rare[:] = True
+        return [Tail.of(model.output, is_rare.to(self.device)) for model in self.models]
+
     def encode(self, texts: Sequence[str]) -> list[tuple[list[int], ...]]:
         """The ids of each text for each model."""
         rows = [package.source_vocabulary.encode(texts) for package in self.packages]
         return list(zip(*rows, strict=True))
 
-    def start(self, sources: Sequence[tuple[list[int], ...]]) -> EnsembleState:
+    def choose(self, sources: Sources, count: int | None, demanded: Sequence[Collection[int]]) -> Choice:
+        """What the translations of a batch may be made of.
+
+        Args:
+            sources: the ids of each text.
+            count: candidates of each of its tokens by each lexicon; `None`: any token may be said.
+            demanded: ids that each translation may have whatever the lexicons say.
+        """
+        size = len(self.target_vocabulary)
+        if count is None:
+            return Choice.of_all(size, self.device)
+        allowed = torch.zeros(len(sources), size, dtype=torch.bool)
+        for number, lexicon in self.lexicons:
+            allowed |= lexicon.allowed([source[number] for source in sources], count, size)
+        for row, ids in zip(allowed, demanded, strict=True):
+            row[list(ids)] = True
+        return Choice.of(allowed, self.device)
+
+    def begin(self, sources: Sources, choice: Choice) -> tuple[Step[EnsembleState], EnsembleState]:
+        """A step function over the tokens of a choice, by their numbers, and the state before the first of them."""
+        state = self.start(sources)
+        if choice.allowed is None:
+            return self.step, state
+        owners = torch.arange(len(sources), device=self.device)
+        owned = (OwnedState(member, owners) for member in state.members if isinstance(member, DecoderState))
+        steps: list[Step[Any]] = [step_among(*part, choice) for part in zip(self.models, self.tails, strict=True)]
+        return ensemble_step(steps, self.mean), EnsembleState(tuple(owned))
+
+    def start(self, sources: Sources) -> EnsembleState:
         """The models' states before the first token, one row per source."""
         states = []
         for model, rows in zip(self.models, zip(*sources, strict=True), strict=True):
@@ -75,7 +126,7 @@ class Ensemble:
         """One token for every row: log-probabilities (nats) of the next one, and the next state."""
         return ensemble_step([model.step for model in self.models], self.mean)(tokens, state)
 
-    def attend(self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]]) -> list[list[Tensor]]:
+    def attend(self, sources: Sources, targets: Sequence[list[int]]) -> list[list[Tensor]]:
         """The attention of every model that has one, to each of its sources, from given targets.
 
         Returns:
@@ -92,7 +143,7 @@ class Ensemble:
                     kept.append(row[:steps, :source_steps])
         return found
 
-    def log_probs(self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]]) -> list[list[float]]:
+    def log_probs(self, sources: Sources, targets: Sequence[list[int]]) -> list[list[float]]:
         """The log-probability of every token of given targets, and last of `<E>`."""
         target, target_lengths = self.pad(targets)
         is_token = target != PAD_ID

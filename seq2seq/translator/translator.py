@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Literal, TypedDict, Unpack, get_args, overload
 
@@ -16,12 +14,13 @@ from seq2seq import package
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.package import Package
-from seq2seq.search import Hypothesis, Mean, search
+from seq2seq.search import Mean
 from seq2seq.translator.batches import ROWS, Budget, Share, batches
 from seq2seq.translator.consensus import by_consensus
-from seq2seq.translator.demands import ClosedState, Demands, GuidedState, close_phrases, guide
+from seq2seq.translator.demands import Demands
 from seq2seq.translator.display import Wanted, display
 from seq2seq.translator.ensemble import Ensemble
+from seq2seq.translator.finding import find_hypotheses
 from seq2seq.translator.texts import Request, Scored, Translation
 
 BLOCK = 4 * ROWS
@@ -253,7 +252,7 @@ class Translator:
     def _translate(
         self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig, wanted: Wanted
     ) -> list[list[Translation]]:
-        found = self._search(requests, sources, config)
+        found = find_hypotheses(self.ensemble, self.demands, requests, sources, config)
         owners = [row for row, hypotheses in enumerate(found) for _ in hypotheses]
         flat = [one for hypotheses in found for one in hypotheses]
         attention: list[list[Tensor]] = [[] for _ in flat]
@@ -265,40 +264,3 @@ class Translator:
             for one, text, owner, weights in zip(flat, texts, owners, attention, strict=True)
         )
         return [[next(shown) for _ in hypotheses] for hypotheses in found]
-
-    def _search(
-        self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig
-    ) -> list[list[Hypothesis]]:
-        """The hypotheses of each request, which have what it demands."""
-        prefixes = [self.demands.prefix(request.prefix) for request in requests]
-        phrases = [[self.demands.phrase(text) for text in request.constraints] for request in requests]
-        places = [prefix.start for prefix in prefixes]
-        ask = partial(
-            search,
-            source_lengths=torch.tensor([len(first) for first, *_ in sources], device=self.ensemble.device),
-            config=config,
-            prefixes=[prefix.tokens for prefix in prefixes],
-            # Of the text alone, so that it has the same samples in any company.
-            seeds=[seed_of(request.text) for request in requests] if config.samples else None,
-        )
-        step = guide(self.ensemble.step)
-        state = GuidedState(self.ensemble.start(sources), places if any(places) else None)
-        if any(phrases):
-            lengthens = self.demands.lengthens.to(self.ensemble.device)
-            closed = ClosedState.of(state, phrases, self.ensemble.device)
-            found = ask(close_phrases(step, lengthens), closed, constraints=phrases)
-        else:
-            found = ask(step, state)
-        for request, (best, *_) in zip(requests, found, strict=True):
-            if (request.prefix or request.constraints) and best.log_prob == -torch.inf:
-                raise ConfigError(
-                    "what a translation must have needs room in the search, got "
-                    f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
-                    "raise max_length or beam_size, or ask for less"
-                )
-        return found
-
-
-def seed_of(text: str) -> int:
-    """A number of the text, below 2^63."""
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1

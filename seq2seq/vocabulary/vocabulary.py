@@ -223,6 +223,11 @@ class Vocabulary:
         return all(self._processor.id_to_piece(i).startswith("▁") for i in range(FIRST_FREE_ID, self._size))
 
     @cached_property
+    def byte_ids(self) -> list[int]:
+        """The ids of tokens that are a byte of a character each; none without byte fallback."""
+        return [i for i in range(FIRST_FREE_ID, self._size) if self._processor.is_byte(i)]
+
+    @cached_property
     def spellings(self) -> list[bytes]:
         """What each token adds to the text, in UTF-8, with "▁" for a space; empty for the special ones."""
         processor, text = self._processor, range(FIRST_FREE_ID, self._size)

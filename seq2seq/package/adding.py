@@ -1,0 +1,36 @@
+"""What can be added to a model folder after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from seq2seq.lexicon import FREQUENT, Lexicon
+from seq2seq.package.folder import CARD, StrPath, load, save
+
+
+def add_lexicon(folder: StrPath, text: Iterable[tuple[str, str]], *, frequent: int = FREQUENT) -> Lexicon:
+    """Learn a lexicon and keep it in a model folder, for `SearchConfig.shortlist`; all else there stays.
+
+    Args:
+        folder: a model folder.
+        text, frequent: see `Lexicon.learn`; the text that the model was trained on.
+
+    Raises:
+        PackageError: if it is no model folder, or cannot be written.
+        CorpusError: if the text cannot be used.
+    """
+    found = load(folder)
+    lexicon = Lexicon.learn(text, found.source_vocabulary, found.target_vocabulary, frequent=frequent)
+    card = Path(folder) / CARD
+    save(
+        folder,
+        found.model,
+        found.source_vocabulary,
+        found.target_vocabulary,
+        languages=found.metadata.languages,
+        training=found.metadata.training,
+        card=card.read_text(encoding="utf-8") if card.exists() else None,
+        lexicon=lexicon,
+    )
+    return lexicon

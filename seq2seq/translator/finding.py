@@ -1,0 +1,67 @@
+"""From requests to the hypotheses that meet them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from seq2seq.config import SearchConfig
+from seq2seq.errors import ConfigError
+from seq2seq.search import Hypothesis, search
+from seq2seq.translator.demands import Demands
+from seq2seq.translator.ensemble import Ensemble, Sources
+from seq2seq.translator.guiding import close_phrases, guide
+from seq2seq.translator.texts import Request
+
+
+def find_hypotheses(
+    ensemble: Ensemble, demands: Demands, requests: Sequence[Request], sources: Sources, config: SearchConfig
+) -> list[list[Hypothesis]]:
+    """The hypotheses of each request, which have what it demands.
+
+    Args:
+        ensemble: the models.
+        demands: for their target vocabulary.
+        requests: what is asked for.
+        sources: the ids of each request's text.
+        config: how to search.
+
+    Raises:
+        ConfigError: if a request cannot be met.
+    """
+    prefixes = [demands.prefix(request.prefix) for request in requests]
+    phrases = [[demands.phrase(text) for text in request.constraints] for request in requests]
+    demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
+    choice = ensemble.choose(sources, config.shortlist, demanded)
+    # From here on tokens are called by their numbers in the choice.
+    constraints = [[choice.number(phrase) for phrase in own] for own in phrases]
+    ask = partial(
+        search,
+        source_lengths=torch.tensor([len(first) for first, *_ in sources], device=ensemble.device),
+        config=choice.renumber(config),
+        prefixes=[choice.number(prefix.tokens) for prefix in prefixes],
+        # Of the text alone, so that it has the same samples in any company.
+        seeds=[seed_of(request.text) for request in requests] if config.samples else None,
+    )
+    step, state = guide(*ensemble.begin(sources, choice), [prefix.start for prefix in prefixes], choice)
+    if any(phrases):
+        lengthens = demands.lengthens.to(ensemble.device)[choice.ids]
+        found = ask(*close_phrases(step, state, constraints, lengthens), constraints=constraints)
+    else:
+        found = ask(step, state)
+    for request, (best, *_) in zip(requests, found, strict=True):
+        if (request.prefix or request.constraints) and best.log_prob == -torch.inf:
+            raise ConfigError(
+                "what a translation must have needs room in the search, got "
+                f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
+                "raise max_length or beam_size, or ask for less"
+            )
+    return choice.name(found)
+
+
+def seed_of(text: str) -> int:
+    """A number of the text, below 2^63."""
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) >> 1

@@ -1,0 +1,144 @@
+"""Lexicons: Model 1 as it is defined, whatever the text is cut into."""
+
+from pathlib import Path
+from random import Random
+
+import oracles_lexicon as oracles
+import pytest
+import torch
+from translators import packaged
+
+from seq2seq import lexicon as module
+from seq2seq import package
+from seq2seq.config import EOS_ID, UNK_ID
+from seq2seq.errors import ConfigError, CorpusError, PackageError
+from seq2seq.lexicon import CANDIDATES, ROUNDS, Lexicon
+from seq2seq.vocabulary import Vocabulary
+
+SOURCE = Vocabulary.train(["ein hund und eine katze schlafen im haus 7"], 13, kind="word")
+TARGET = Vocabulary.train(["a dog and cat sleep in the house 7"], 13, kind="word")
+BYTES = Vocabulary.train(["abc abd"], 266, byte_fallback=True)
+PHRASES = {"ein hund": "a dog", "eine katze": "a cat", "im haus": "in the house", "schlafen": "sleep", "und": "and"}
+
+
+def corpus(seed: int, pairs: int) -> list[tuple[str, str]]:
+    random = Random(seed)
+    chosen = [random.choices(list(PHRASES), k=random.randint(0, 4)) for _ in range(pairs)]
+    return [(" ".join(phrases), " ".join(PHRASES[phrase] for phrase in phrases)) for phrases in chosen]
+
+
+@pytest.mark.parametrize("crossings", [1, 50, 1 << 20])
+def test_candidates_are_those_of_model_1(monkeypatch, crossings: int) -> None:
+    monkeypatch.setattr(module, "CROSSINGS", crossings)
+    monkeypatch.setattr(module, "LINES", 7)
+    text = corpus(1, 60)
+    ids = zip(SOURCE.encode([one for one, _ in text]), TARGET.encode([other for _, other in text]), strict=True)
+    truth = oracles.model_1([pair for pair in ids if all(pair)], ROUNDS)
+    found = Lexicon.learn(text, SOURCE, TARGET, frequent=2)
+    always = set(found.always.tolist())
+    for source, own in truth.items():
+        if source != oracles.NOTHING:
+            best = sorted(set(own) - always, key=lambda target: -own[target])
+            ours = [target for target in found.candidates[source].tolist() if target >= 0]
+            assert set(ours) == set(best)
+            chances = [own[target] for target in ours]
+            assert chances == pytest.approx(sorted(chances, reverse=True), abs=1e-9)
+
+
+def test_words_find_their_translations() -> None:
+    found = Lexicon.learn(corpus(2, 300), SOURCE, TARGET, frequent=0)
+    for source, target in [("hund", "dog"), ("katze", "cat"), ("schlafen", "sleep"), ("und", "and")]:
+        best = int(found.candidates[SOURCE.find(f"▁{source}")][0])
+        assert TARGET.tokens([best]) == [f"▁{target}"]
+
+
+def test_what_is_copied_comes_first_and_what_is_frequent_is_always_there() -> None:
+    text = [("7 katze", "cat 7"), ("7 katze", "cat 7"), ("hund", "dog")]
+    found = Lexicon.learn(text, SOURCE, TARGET, frequent=1)
+    frequent = TARGET.find("▁7") if TARGET.find("▁7") < TARGET.find("▁cat") else TARGET.find("▁cat")
+    assert found.always.tolist() == sorted([UNK_ID, EOS_ID, frequent])
+    found = Lexicon.learn(text, SOURCE, TARGET, frequent=0)
+    assert int(found.candidates[SOURCE.find("▁7")][0]) == TARGET.find("▁7")
+    by_bytes = Lexicon.learn([("abc", "abd")], BYTES, BYTES, frequent=0)
+    assert set(BYTES.byte_ids) < set(by_bytes.always.tolist())
+    assert len(BYTES.byte_ids) == 256
+
+
+def test_a_sentence_may_say_what_its_tokens_may() -> None:
+    lexicon = Lexicon(
+        torch.tensor([[4, 5], [6, -1], [7, 5]], dtype=torch.int32), torch.tensor([1, 3], dtype=torch.int32)
+    )
+    allowed = lexicon.allowed([[0], [], [1, 2]], 1, 9)
+    assert [row.nonzero().flatten().tolist() for row in allowed] == [[1, 3, 4], [1, 3], [1, 3, 6, 7]]
+    allowed = lexicon.allowed([[0, 1]], 2, 9)
+    assert allowed[0].nonzero().flatten().tolist() == [1, 3, 4, 5, 6]
+
+
+def test_of_too_many_links_the_likeliest_are_kept(monkeypatch) -> None:
+    whole = Lexicon.learn(corpus(3, 400), SOURCE, TARGET, frequent=0)
+    monkeypatch.setattr(module, "LINKS", 40)
+    monkeypatch.setattr(module, "CROSSINGS", 100)
+    found = Lexicon.learn(corpus(3, 400), SOURCE, TARGET, frequent=0)
+    assert (found.candidates >= 0).sum() < (whole.candidates >= 0).sum()
+    assert torch.equal(found.candidates[4:, 0], whole.candidates[4:, 0])
+
+
+def test_what_cannot_be_learnt_from_is_named() -> None:
+    for text in ([], [("", "dog"), ("hund", " ")], [("hund " * 999, "dog")]):
+        with pytest.raises(CorpusError, match="a lexicon needs pairs of sentences"):
+            Lexicon.learn(text, SOURCE, TARGET)
+    with pytest.raises(ConfigError, match="frequent must be at least 0, got -1"):
+        Lexicon.learn(corpus(1, 3), SOURCE, TARGET, frequent=-1)
+
+
+def test_a_folder_keeps_its_lexicon_until_its_model_is_replaced(tmp_path: Path) -> None:
+    found = packaged(source=SOURCE, target=TARGET)
+    folder = tmp_path / "model"
+    package.save(folder, found.model, SOURCE, TARGET, training={"epochs": 3}, card="a card")
+    before = package.load(folder)
+    assert before.lexicon is None
+    lexicon = package.add_lexicon(folder, corpus(1, 50), frequent=1)
+    after = package.load(folder)
+    assert after.lexicon is not None
+    assert torch.equal(after.lexicon.candidates, lexicon.candidates)
+    assert torch.equal(after.lexicon.always, lexicon.always)
+    assert after.metadata.training == {"epochs": 3}
+    assert (folder / "README.md").read_text() == "a card"
+    for name, weight in after.model.state_dict().items():
+        assert torch.equal(weight, before.model.state_dict()[name])
+    package.save(folder, found.model, SOURCE, TARGET)
+    assert package.load(folder).lexicon is None
+    assert not (folder / "lexicon.safetensors").exists()
+
+
+def test_a_broken_lexicon_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    found = packaged(source=SOURCE, target=TARGET)
+    package.save(folder, found.model, SOURCE, TARGET)
+    lexicon, path = package.add_lexicon(folder, corpus(1, 50)), folder / "lexicon.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(PackageError, match=r"lexicon\.safetensors: is truncated"):
+        package.load(folder)
+    path.unlink()
+    with pytest.raises(PackageError, match=r"lexicon\.safetensors: is missing"):
+        package.load(folder)
+    wrong = [
+        (Lexicon(lexicon.candidates[1:], lexicon.always), "must be a lexicon of 13 source tokens and 13 target tokens"),
+        (Lexicon(lexicon.candidates + 9, lexicon.always), "must be a lexicon of 13"),
+        (Lexicon(lexicon.candidates, lexicon.always - 9), "must be a lexicon of 13"),
+        (Lexicon(lexicon.candidates.float(), lexicon.always), "must be a lexicon of 13"),
+    ]
+    for one, message in wrong:
+        package.save(folder, found.model, SOURCE, TARGET, lexicon=one)
+        with pytest.raises(PackageError, match=rf"lexicon\.safetensors: {message}"):
+            package.load(folder)
+    with pytest.raises(PackageError, match="is no lexicon"):
+        Lexicon.from_bytes(b"nonsense", 13, 13)
+
+
+def test_a_lexicon_keeps_so_many_candidates() -> None:
+    letters = Vocabulary.train([" ".join(f"w{number}" for number in range(200))], 204, kind="word")
+    text = [("w0", " ".join(f"w{number}" for number in range(200)))]
+    found = Lexicon.learn(text, letters, letters, frequent=0)
+    assert found.candidates.shape == (204, CANDIDATES)
