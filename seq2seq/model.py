@@ -132,9 +132,8 @@ class Seq2Seq(nn.Module):
         return features
 
     def log_probs(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:
-        """Log-probabilities (nats) in at least float32: bfloat16 would round them to two or three digits."""
-        logits = self.classify(features)
-        return logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        """Log-probabilities (nats) of every token."""
+        return log_softmax(self.classify(features))
 
     def classify(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:
         """Bottleneck, dropout and output layer: logits."""
@@ -168,6 +167,11 @@ class Seq2Seq(nn.Module):
             fresh = [weight for weight in part.parameters() if id(weight) not in seen]
             seen.update(id(weight) for weight in fresh)
             yield name, sum(weight.numel() for weight in fresh)
+
+
+def log_softmax(logits: Float[Tensor, "*rows vocabulary"]) -> Float[Tensor, "*rows vocabulary"]:
+    """Log-probabilities (nats) in at least float32: bfloat16 would round them to two or three digits."""
+    return logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def shift_right(target: Int[Tensor, "batch steps"]) -> Int[Tensor, "batch steps"]:

@@ -11,11 +11,12 @@ from random import Random
 import pytest
 import torch
 from configurations import SMALL, configurations, name
-from translators import SEARCH, TEXTS, VOCABULARY, agree, build
+from translators import SEARCH, TEXTS, VOCABULARY, agree, build, packaged
 
 from seq2seq import package
 from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.search import EnsembleState
 from seq2seq.translator import Translator, report
 from seq2seq.translator import batches as batches_module
 from seq2seq.translator.batches import Budget
@@ -37,6 +38,22 @@ def test_a_text_is_translated_as_if_it_were_alone(config: ModelConfig, monkeypat
     agree(together, [translator.generate([text], search)[0] for text in TEXTS])
     monkeypatch.setattr(batches_module, "BATCH_TOKENS", 20)
     agree(translator.generate(TEXTS[::-1], search), together[::-1])
+
+
+@pytest.mark.parametrize("config", configurations()[::3], ids=name)
+def test_how_weights_lie_changes_nothing(config: ModelConfig) -> None:
+    packed = packaged(config)
+    kept = {name: weight.clone() for name, weight in packed.model.state_dict().items()}
+    encoded = packed.model.encode(torch.tensor([[5, 6, EOS_ID]]), torch.tensor([3]))
+    with torch.no_grad():
+        truth, _ = packed.model.step(torch.tensor([BOS_ID]), packed.model.start(encoded))
+        translator = Translator(packed)
+        (model,) = translator.ensemble.models
+        log_probs, _ = translator.ensemble.step(torch.tensor([BOS_ID]), EnsembleState((model.start(encoded),)))
+    assert torch.allclose(log_probs, truth, atol=1e-5)
+    assert all(torch.equal(weight, kept[part]) for part, weight in model.state_dict().items())
+    for part, weight in model.decoder.named_parameters():
+        assert (weight if part == "embedding.weight" or weight.dim() == 1 else weight.t()).is_contiguous()
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])

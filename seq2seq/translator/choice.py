@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from seq2seq.config import FIRST_FREE_ID, SearchConfig
 from seq2seq.decoder import DecoderState
-from seq2seq.model import Seq2Seq
+from seq2seq.model import Seq2Seq, log_softmax
 from seq2seq.search import Hypothesis, Step
 from seq2seq.search.rules import check_vocabulary
 
@@ -145,21 +145,38 @@ class Tail(NamedTuple):
         )
 
 
-def step_among(model: Seq2Seq, tail: Tail, choice: Choice) -> Step[OwnedState]:
+def step_among_all(model: Seq2Seq, columns: Float[Tensor, "features vocabulary"]) -> Step[DecoderState]:
+    """What `model.step` does.
+
+    Args:
+        columns: the weights of its output layer.
+    """
+
+    def step(tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
+        features, state = model.decoder.step(tokens, state)
+        return log_softmax(torch.addmm(model.output.bias, model.squeeze(features), columns)), state
+
+    return step
+
+
+def step_among(
+    model: Seq2Seq, columns: Float[Tensor, "features vocabulary"], tail: Tail, choice: Choice
+) -> Step[OwnedState]:
     """One step of a model over the numbers of a choice.
 
     Args:
-        tail: of the model's output layer.
+        columns: the weights of its output layer.
+        tail: of the output layer.
     """
     assert choice.allowed is not None
-    weight = model.output.weight[choice.ids]
+    weight = columns[:, choice.ids]
     biases = model.output.bias[choice.ids].where(choice.allowed, -torch.inf)  # [sentences, choice]
     log_counts = (choice.vocabulary_size - choice.allowed.sum(dim=1)).log()  # of what is on no list
 
     def step(numbers: Int[Tensor, "rows"], state: OwnedState) -> tuple[Float[Tensor, "rows choice"], OwnedState]:
         features, inner = model.decoder.step(choice.ids[numbers], state.inner)
         squeezed = model.squeeze(features)
-        logits = torch.addmm(biases[state.owners], squeezed, weight.t()).float()
+        logits = torch.addmm(biases[state.owners], squeezed, weight).float()
         unlisted = tail.log_sum(squeezed, log_counts[state.owners])
         total = torch.logaddexp(logits.logsumexp(dim=1), unlisted)
         return logits.sub_(total[:, None]), OwnedState(inner, state.owners)

@@ -16,7 +16,8 @@ from seq2seq.errors import ConfigError
 from seq2seq.lexicon import Lexicon
 from seq2seq.package import Package
 from seq2seq.search import EnsembleState, Mean, Step, ensemble_step, join
-from seq2seq.translator.choice import Choice, OwnedState, Tail, step_among
+from seq2seq.translator.choice import Choice, OwnedState, Tail, step_among, step_among_all
+from seq2seq.translator.layout import lay_out, output_columns
 
 Sources = Sequence[tuple[list[int], ...]]
 """The ids of each text for each model of an ensemble."""
@@ -50,6 +51,8 @@ class Ensemble:
                 )
         self.packages = tuple(packages)
         self.models = [package.model.eval() for package in packages]
+        for model in self.models:
+            lay_out(model)
         self.mean: Mean = mean
         self.target_vocabulary = first.target_vocabulary
 
@@ -68,6 +71,11 @@ class Ensemble:
         """The lexicons that there are, each with the number of its model."""
         found = ((number, package.lexicon) for number, package in enumerate(self.packages))
         return [(number, lexicon) for number, lexicon in found if lexicon is not None]
+
+    @cached_property
+    def columns(self) -> list[Float[Tensor, "features vocabulary"]]:
+        """The output weights of every model."""
+        return [output_columns(model) for model in self.models]
 
     @cached_property
     def tails(self) -> list[Tail]:
@@ -109,7 +117,9 @@ class Ensemble:
             return self.step, state
         owners = torch.arange(len(sources), device=self.device)
         owned = (OwnedState(member, owners) for member in state.members if isinstance(member, DecoderState))
-        steps: list[Step[Any]] = [step_among(*part, choice) for part in zip(self.models, self.tails, strict=True)]
+        steps: list[Step[Any]] = [
+            step_among(*part, choice) for part in zip(self.models, self.columns, self.tails, strict=True)
+        ]
         return ensemble_step(steps, self.mean), EnsembleState(tuple(owned))
 
     def start(self, sources: Sources) -> EnsembleState:
@@ -124,7 +134,8 @@ class Ensemble:
         self, tokens: Int[Tensor, "rows"], state: EnsembleState
     ) -> tuple[Float[Tensor, "rows vocabulary"], EnsembleState]:
         """One token for every row: log-probabilities (nats) of the next one, and the next state."""
-        return ensemble_step([model.step for model in self.models], self.mean)(tokens, state)
+        members = zip(self.models, self.columns, strict=True)
+        return ensemble_step([step_among_all(*member) for member in members], self.mean)(tokens, state)
 
     def attend(self, sources: Sources, targets: Sequence[list[int]]) -> list[list[Tensor]]:
         """The attention of every model that has one, to each of its sources, from given targets.
