@@ -38,7 +38,7 @@ ROUNDS = 5
 CANDIDATES = 100
 """Target tokens kept for each source token."""
 
-FREQUENT = 800
+FREQUENT = 400
 """So many most frequent target tokens may be said whatever the source is."""
 
 LONGEST = 250

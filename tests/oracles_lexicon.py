@@ -33,7 +33,7 @@ def model_1(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], rounds: int) -
 def listed_log_probs(logits: Tensor, listed: set[int], rare: set[int]) -> Tensor:
     """The log-probabilities of one row of logits where the rest is guessed: as many numbers as are not listed, normally
     distributed with the mean and variance of the rare ones."""
-    unlisted = len(logits) - len(listed)
+    unlisted = len(logits) - 1 - len(listed)  # <pad> is never said
     some = logits[sorted(rare)].double()
     mean, variance, size = float(some.mean()), float(some.var(correction=0)), math.log(unlisted or 1)
     rest = mean + (size + variance / 2 if variance < 2 * size else math.sqrt(2 * size * variance))

@@ -20,7 +20,7 @@ def lexicon(
         ),
     ],
     frequent: Annotated[
-        int | None, typer.Option(help="So many most frequent target tokens are on every list.", show_default="800")
+        int | None, typer.Option(help="So many most frequent target tokens are on every list.", show_default="400")
     ] = None,
     columns: Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")] = (1, 2),
     keys: Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")] = (

@@ -49,7 +49,7 @@ class SearchConfig(Config):
     """Of several `beam_groups`: what a token loses in the ranking for each time that an earlier group chose it."""
     shortlist: Size | None = None
     """Translate with few tokens: so many likely ones for each source token, and those that may always be said, by the
-    lexicon of the model folder; probabilities are among these. `None`: with the whole vocabulary."""
+    lexicon of the model folder. `None`: with the whole vocabulary."""
     samples: Annotated[int, Field(ge=0)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""

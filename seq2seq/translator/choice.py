@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from seq2seq.config import FIRST_FREE_ID, SearchConfig
+from seq2seq.config import FIRST_FREE_ID, PAD_ID, SearchConfig
 from seq2seq.decoder import DecoderState
 from seq2seq.model import Seq2Seq, log_softmax
 from seq2seq.search import Hypothesis, Step
@@ -48,6 +48,7 @@ class Choice:
     @classmethod
     def of(cls, allowed: Bool[Tensor, "sentences vocabulary"], device: torch.device) -> Choice:
         """What each sentence's list has."""
+        allowed = allowed.index_fill(1, torch.tensor([PAD_ID]), False)
         is_there = allowed.any(dim=0)
         is_there[:FIRST_FREE_ID] = True
         (ids,) = is_there.nonzero(as_tuple=True)
@@ -171,14 +172,14 @@ def step_among(
     assert choice.allowed is not None
     weight = columns[:, choice.ids]
     biases = model.output.bias[choice.ids].where(choice.allowed, -torch.inf)  # [sentences, choice]
-    log_counts = (choice.vocabulary_size - choice.allowed.sum(dim=1)).log()  # of what is on no list
+    log_counts = (choice.vocabulary_size - 1 - choice.allowed.sum(dim=1)).log()  # of what is not listed, but for <pad>
 
     def step(numbers: Int[Tensor, "rows"], state: OwnedState) -> tuple[Float[Tensor, "rows choice"], OwnedState]:
         features, inner = model.decoder.step(choice.ids[numbers], state.inner)
         squeezed = model.squeeze(features)
-        logits = torch.addmm(biases[state.owners], squeezed, weight).float()
-        unlisted = tail.log_sum(squeezed, log_counts[state.owners])
-        total = torch.logaddexp(logits.logsumexp(dim=1), unlisted)
-        return logits.sub_(total[:, None]), OwnedState(inner, state.owners)
+        logits = torch.addmm(biases.index_select(0, state.owners), squeezed, weight).float()
+        # `<pad>`, which is never said, stands for all that is on no list.
+        logits[:, PAD_ID] = tail.log_sum(squeezed, log_counts[state.owners])
+        return log_softmax(logits), OwnedState(inner, state.owners)
 
     return step
