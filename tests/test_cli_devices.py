@@ -137,7 +137,7 @@ def test_no_process_and_no_file_is_left_behind(
         assert not any(Path(f"/proc/{child}").exists() for child in children)
         assert process.stderr.read() == b""
     if number != signal.SIGKILL:
-        assert not list(tmp_path.iterdir())
+        assert not list(tmp_path.glob("seq2seq-*"))
 
 
 @pytest.mark.parametrize(

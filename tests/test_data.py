@@ -420,7 +420,7 @@ def test_tokens_stay_on_disk_however_many_are_read(vocabulary, tmp_path):
         rows = np.arange(start, start + 50)
         assert (tokens.padded(1, rows)[:, -1] == EOS_ID).all()
         most = max(most, resident("VmRSS") - before)
-    assert most < 0.3 * size, "what was read is given back"
+    assert most < 0.3 * size, "what was read is not kept"
 
 
 def test_a_fault_in_the_text_is_told_before_anything_is_written(vocabulary, tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,7 @@ _FORMAT = 2
 _BLOCK = 20_000
 """Pairs that are tokenised, and written, together."""
 
-_MANY_ROWS = 500
-"""Rows after which mapped memory is given back: each may have brought sixteen pages with it."""
+_TOKEN_BYTES = 4
 
 Block = tuple[Indices, Sequence[list[list[int]]]]
 """Numbers of some pairs in the corpus, and for each side the ids of each pair, without `<E>`."""
@@ -42,8 +42,8 @@ _SCHEMA = pyarrow.schema([*((side, pyarrow.list_(pyarrow.int32())) for side in _
 class Tokens:
     """Pairs of token ids, each side ending in `<E>`.
 
-    In memory are the lengths alone: what is mapped and was read is given back again and again, for the system counts it
-    as this process's memory although it could drop it at any time.
+    In memory are the lengths. Where a row lies is looked up in mapped memory; the row itself is read from its file,
+    because the system counts what was read of a map as this process's memory, and at last that would be all of it.
 
     Attributes:
         folder: where they lie.
@@ -56,25 +56,27 @@ class Tokens:
     dropped: dict[str, int]
 
     def __init__(self, folder: Path) -> None:
-        """Map the files of a folder that `tokenise` wrote."""
+        """Open the files of a folder that `tokenise` wrote."""
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         self.folder = folder
         self.dropped = summary["dropped"]
-        self._maps = [_map(folder / name) for name in summary["files"]]
-        # Arrow keeps a file in chunks; `values[offsets[row] : offsets[row + 1]]` of a chunk are the tokens of a row.
-        chunks = [chunk for mapped in self._maps for chunk in pyarrow.ipc.open_stream(pyarrow.py_buffer(mapped))]
-        self._chunk_starts = np.cumsum([0, *map(len, chunks)])
-        if self._chunk_starts[-1] != summary["kept"]:
-            raise ValueError(f"{folder} is truncated")
-        self._indices = [chunk.column("index").to_numpy() for chunk in chunks]
-        self._values = [[chunk.column(side).values.to_numpy() for chunk in chunks] for side in _SIDES]
-        self._offsets = [[chunk.column(side).offsets.to_numpy() for chunk in chunks] for side in _SIDES]
         self.lengths = np.empty((summary["kept"], 2), np.int32)
-        for side, parts in enumerate(self._offsets):
-            for start, part in zip(self._chunk_starts, parts, strict=False):
-                np.subtract(part[1:], part[:-1], out=self.lengths[start : start + len(part) - 1, side])
-        self._touched = 0
-        self._give_back()
+        # Arrow keeps a file in chunks; the tokens of a row are those from `offsets[row]` to `offsets[row + 1]`.
+        self._chunks: list[_Chunk] = []
+        descriptors: list[int] = []
+        weakref.finalize(self, _close, descriptors)
+        starts = [0]
+        for name in summary["files"]:
+            descriptors.append(os.open(folder / name, os.O_RDONLY))
+            for chunk in _chunks(folder / name, descriptors[-1]):
+                part = slice(starts[-1], starts[-1] + len(chunk.indices))
+                for side, offsets in enumerate(chunk.offsets):
+                    np.subtract(offsets[1:], offsets[:-1], out=self.lengths[part, side])
+                self._chunks.append(chunk)
+                starts.append(part.stop)
+        if starts[-1] != summary["kept"]:
+            raise ValueError(f"{folder} is truncated")
+        self._chunk_starts = np.array(starts)
 
     def fact(self, name: str, compute: Callable[[], int]) -> int:
         """A number that these tokens alone decide and that is slow to find: kept beside them for the next time."""
@@ -93,41 +95,66 @@ class Tokens:
     @property
     def indices(self) -> Indices:
         """[pairs] numbers of all pairs in the corpus, counted from 0."""
-        return np.concatenate(self._indices)
+        return np.concatenate([chunk.indices for chunk in self._chunks])
 
     def numbers(self, rows: Indices) -> NDArray[np.int64]:
         """[rows] numbers of some pairs in the corpus, counted from 0."""
-        return np.fromiter((self._indices[chunk][row] for chunk, row in self._places(rows)), np.int64, len(rows))
+        return np.fromiter((chunk.indices[row] for chunk, row in self._places(rows)), np.int64, len(rows))
 
     def padded(self, side: int, rows: Indices) -> NDArray[np.int64]:
         """[rows, steps] ids of side 0 or 1, filled up with `<pad>`."""
         lengths = self.lengths[rows, side]
         ids = np.full((len(rows), lengths.max(initial=0)), PAD_ID, np.int64)
-        # A slice per row is quicker than one gather of all of them: rows lie together in the file.
         for ids_of_row, (chunk, row), length in zip(ids, self._places(rows), lengths.tolist(), strict=True):
-            start = self._offsets[side][chunk][row]
-            ids_of_row[:length] = self._values[side][chunk][start : start + length]
-        self._touched += len(rows)
-        if self._touched >= _MANY_ROWS:
-            self._give_back()
+            ids_of_row[:length] = chunk.read(side, row, length)
         return ids
 
-    def _places(self, rows: Indices) -> Iterator[tuple[int, int]]:
+    def _places(self, rows: Indices) -> Iterator[tuple[_Chunk, int]]:
         """The chunk of each row, and its place in it."""
-        chunks = np.searchsorted(self._chunk_starts, rows, side="right") - 1
-        return zip(chunks.tolist(), (rows - self._chunk_starts[chunks]).tolist(), strict=True)
-
-    def _give_back(self) -> None:
-        """Let go of the pages that were read; they come back from the system's cache when they are read again."""
-        self._touched = 0
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in self._maps:
-                mapped.madvise(mmap.MADV_DONTNEED)
+        numbers = np.searchsorted(self._chunk_starts, rows, side="right") - 1
+        places = (rows - self._chunk_starts[numbers]).tolist()
+        return zip((self._chunks[number] for number in numbers.tolist()), places, strict=True)
 
 
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some rows of a file.
+
+    Attributes:
+        descriptor: of the file.
+        indices: [rows] numbers of the pairs in the corpus.
+        offsets: of each side, [rows + 1], in tokens from the first of the chunk.
+        starts: of each side, where in the file its tokens begin, in bytes.
+    """
+
+    descriptor: int
+    indices: NDArray[np.int64]
+    offsets: list[NDArray[np.int32]]
+    starts: list[int]
+
+    def read(self, side: int, row: int, length: int) -> NDArray[np.int32]:
+        """The tokens of a row."""
+        place = self.starts[side] + _TOKEN_BYTES * int(self.offsets[side][row])
+        return np.frombuffer(os.pread(self.descriptor, _TOKEN_BYTES * length, place), np.int32)
+
+
+def _chunks(path: Path, descriptor: int) -> Iterator[_Chunk]:
+    with pyarrow.memory_map(str(path)) as mapped:
+        whole = mapped.read_buffer()  # It outlasts the file object, as long as an array looks into it.
+    for rows in pyarrow.ipc.open_stream(whole):
+        sides = [rows.column(side) for side in _SIDES]
+        addresses = [side.values.to_numpy().__array_interface__["data"][0] for side in sides]
+        yield _Chunk(
+            descriptor,
+            rows.column("index").to_numpy(),
+            [side.offsets.to_numpy() for side in sides],
+            [address - whole.address for address in addresses],
+        )
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def cache_folder(cache: Path, key: Sequence[Any]) -> Path:

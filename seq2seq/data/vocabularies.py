@@ -11,10 +11,12 @@ from typing import Any
 
 from seq2seq.corpus import ParallelText
 from seq2seq.errors import VocabularyError
+from seq2seq.memory import give_back
 from seq2seq.vocabulary import Vocabulary
 
-MOST_PAIRS = 1_000_000
-"""Pairs that a vocabulary is learnt from: of more, which would fill the memory, every so many one is taken."""
+MOST_PAIRS = 200_000
+"""Pairs that a vocabulary is learnt from: of more, which would fill the memory, every so many one is taken.
+SentencePiece takes 1.7 KB for each line of a hundred characters."""
 
 _FORMAT = 1
 """To be raised whenever the same text and options give another vocabulary."""
@@ -24,7 +26,7 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
     """One vocabulary of both sides, so that names are copied; or the one that an earlier call left.
 
     Args:
-        text: both sides of it are learnt from, of a million pairs at most.
+        text: both sides of it are learnt from, of 200,000 pairs at most.
         size: tokens.
         cache: a folder for the result, by all that it depends on.
         options: those of `Vocabulary.train`.
@@ -48,5 +50,6 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
             yield from pair
 
     vocabulary = Vocabulary.train(lines(), size, **options)
+    give_back()
     vocabulary.save(path)
     return vocabulary
