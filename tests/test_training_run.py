@@ -57,7 +57,9 @@ def test_a_run_leaves_a_model_a_log_and_a_summary(tmp_path: Path, capfd: pytest.
     assert summary["validation"]["bleu"].startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     with (out / "log" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len([row for row in rows if row["validation_loss"]]) == 2
+    validations = [row for row in rows if row["validation_loss"]]
+    assert len(validations) == 2
+    assert 0 <= float(validations[0]["minutes"]) <= float(validations[1]["minutes"]) <= summary["minutes"] + 1
     error = capfd.readouterr().err
     assert "epoch 2/2" in error
     assert ", validation loss " in error.splitlines()[-1]

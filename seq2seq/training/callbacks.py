@@ -37,6 +37,10 @@ class KeepBest(Callback):
         self.trained_seconds = 0.0
         self.resumed_at = time.perf_counter()
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log when a validation stands: how many minutes a model of this quality takes."""
+        pl_module.log("minutes", self.minutes())
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TranslationModule)
         summary = self.summarise(trainer, pl_module)
