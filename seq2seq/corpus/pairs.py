@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from seq2seq.corpus.facts import Tally, keep
 from seq2seq.corpus.files import StrPath, one_line, read_text, shorten
 from seq2seq.errors import ConfigError, CorpusError
 
@@ -37,28 +38,6 @@ class Limits:
             raise ConfigError(f"max_length must be at least 1, got {self.max_length}; None keeps pairs of any length")
         if self.max_ratio is not None and not 1 <= self.max_ratio < math.inf:
             raise ConfigError(f"max_ratio must be at least 1, got {self.max_ratio}; None keeps pairs of any ratio")
-
-
-class Tally:
-    """Counts pairs and tells their fingerprint.
-
-    Attributes:
-        count: pairs so far.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._digest = hashlib.sha256()
-
-    def add(self, pair: Pair) -> None:
-        # No text holds NUL, so that no two corpora can give the same bytes.
-        self._digest.update("\0".join((*pair, "")).encode())
-        self.count += 1
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the pairs, in hexadecimal."""
-        return self._digest.hexdigest()
 
 
 class ParallelText:
@@ -268,15 +247,6 @@ def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
     if not kept:
         raise CorpusError(f"{name}: is empty; give at least one pair")
     return ParallelText(name, lambda: iter(kept))
-
-
-def keep(path: Path, content: bytes) -> None:
-    """Write what makes the next start quicker, whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
 
 
 def _field(row: Any, key: str, place: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zlib import crc32
 
+from seq2seq.corpus.facts import Tally
 from seq2seq.corpus.files import StrPath
-from seq2seq.corpus.pairs import Pair, ParallelText, Tally
+from seq2seq.corpus.pairs import Pair, ParallelText
 from seq2seq.errors import CorpusError
 
 

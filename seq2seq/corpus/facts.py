@@ -1,0 +1,39 @@
+"""What is known of a text without reading it again: how many pairs it has, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+class Tally:
+    """Counts pairs and tells their fingerprint.
+
+    Attributes:
+        count: pairs so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, pair: tuple[str, str]) -> None:
+        # No text holds NUL, so that no two corpora can give the same bytes.
+        self._digest.update("\0".join((*pair, "")).encode())
+        self.count += 1
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pairs, in hexadecimal."""
+        return self._digest.hexdigest()
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write what makes the next start quicker, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
