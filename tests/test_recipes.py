@@ -56,21 +56,24 @@ def test_toy_recipe(name, tmp_path):
     check_result(run(f"{name}.py", "--smoke", cwd=tmp_path), tmp_path / "runs" / name)
 
 
-@pytest.mark.parametrize("split", ["simple", "length", "add_prim_jump"])
+@pytest.mark.parametrize(
+    "split", ["simple", *(pytest.param(split, marks=pytest.mark.slow) for split in ("length", "add_prim_jump"))]
+)
 def test_scan(split, tmp_path):
     check_result(run("scan.py", "--smoke", "--split", split, cwd=tmp_path), tmp_path / "runs" / f"scan-{split}")
 
 
-def test_multi30k_in_any_direction(captions, tmp_path):
-    result = run(
-        "multi30k.py", "--smoke", "--data", captions, "--source", "en", "--target", "de", "--out", "x", cwd=tmp_path
-    )
+@pytest.mark.slow
+def test_multi30k_from_raw_text_to_raw_text(captions, tmp_path):
+    result = run("multi30k.py", "--smoke", "--data", captions, "--out", "x", cwd=tmp_path)
     check_result(result, tmp_path / "x")
+    assert "tok:13a" in (tmp_path / "x" / "metrics.json").read_text()
 
 
-def test_multi30k_tokenised_is_scored_as_it_stands(captions, tmp_path):
-    result = run("multi30k.py", "--smoke", "--data", captions, "--tokenised", "--seed", 7, cwd=tmp_path)
-    folder = tmp_path / "runs" / "multi30k-de-en-tokenised"
+def test_multi30k_in_any_direction_tokenised_is_scored_as_it_stands(captions, tmp_path):
+    arguments = ["--source", "en", "--target", "de", "--tokenised", "--seed", 7]
+    result = run("multi30k.py", "--smoke", "--data", captions, *arguments, cwd=tmp_path)
+    folder = tmp_path / "runs" / "multi30k-en-de-tokenised"
     check_result(result, folder)
     scores = json.loads((folder / "metrics.json").read_text())["scores"]
     assert scores["bleu"]["signature"].startswith("nrefs:1|case:lc|eff:no|tok:none|")
@@ -98,6 +101,7 @@ def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
     assert "ensemble of 3" in (tmp_path / "x" / "table.txt").read_text()
 
 
+@pytest.mark.slow
 def test_ablations_refuse_an_unknown_variant_in_one_line(captions, tmp_path):
     result = run("multi30k_ablations.py", "--data", captions, "--variant", "transformer", cwd=tmp_path)
     assert result.returncode == 2

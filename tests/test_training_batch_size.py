@@ -64,7 +64,8 @@ def test_a_trial_takes_as_much_as_its_batch_is_large(tmp_path: Path) -> None:
     weights = {name: weight.clone() for name, weight in module.named_parameters()}
     trial = Trial(module, data, torch.device("cpu"))
     used = [trial(tokens) for tokens in (20_000, 100_000)]
-    assert used[1] > 3 * used[0] > 0
+    # Five times the tokens; what the process has kept of earlier memory is not seen to grow.
+    assert used[1] > 2 * used[0] > 0
     assert_same(weights, dict(module.named_parameters()))
 
 
@@ -75,6 +76,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     monkeypatch.setattr(batch_size, "FIRST_TRY", 10)
 
 
+@pytest.mark.slow
 def test_a_run_with_the_number_that_was_found_is_the_same_run(tmp_path, capfd) -> None:
     """Looking for it draws no random numbers from those of the training."""
     auto = reverse(tmp_path / "auto", **AUTO, max_epochs=1)
