@@ -2,25 +2,16 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+
+import started
 
 from seq2seq.cells import CELLS
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 
-
-def run(recipe: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, RECIPES / recipe, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "140"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(recipe: str, *arguments: object, cwd: Path) -> CompletedProcess[str]:
+    return started.run(f"recipes/{recipe}", *arguments, cwd=cwd, COLUMNS="140")
 
 
 def test_gradient_flow_writes_a_table_every_distance_and_a_figure(tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """The READMEs are held to their word: their Python runs, their commands and files exist, the tree is the tree."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
-from pathlib import Path
+from functools import cache
 
 import pytest
+import started
+from started import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = README + (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGES, flags=re.MULTILINE | re.DOTALL)
@@ -33,11 +31,11 @@ def options_of(help_text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--?[\w-]+", help_text))
 
 
-def help_of(*command: str) -> str:
-    """The help of a command, plain and wide enough that no option is cut."""
-    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
-    options = {"capture_output": True, "text": True, "env": environment, "cwd": ROOT}
-    result = subprocess.run([*command, "--help"], check=False, **options)
+@cache
+def help_of(*words: str) -> str:
+    """The help of `seq2seq words` or of a script, plain and wide enough that no option is cut."""
+    script, *command = words if words[0].endswith(".py") else ("seq2seq/__main__.py", *words)
+    result = started.run(script, *command, "--help", cwd=ROOT, COLUMNS="200", TERM="dumb", NO_COLOR="1")
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -46,7 +44,7 @@ def help_of(*command: str) -> str:
 def test_a_seq2seq_command_exists_with_its_options(words):
     if words[1:] == ["--help"]:
         return
-    known = options_of(help_of(sys.executable, "-m", "seq2seq", words[1]))
+    known = options_of(help_of(words[1]))
     assert {word for word in words[2:] if word.startswith("-")} <= known
 
 
@@ -54,7 +52,7 @@ def test_a_seq2seq_command_exists_with_its_options(words):
     "words", [words for words in COMMANDS if words[0] == "python" and words[1].endswith(".py")], ids=" ".join
 )
 def test_a_script_exists_with_its_options(words):
-    known = options_of(help_of(sys.executable, words[1]))
+    known = options_of(help_of(words[1]))
     assert {word for word in words[2:] if word.startswith("-")} <= known
 
 
@@ -83,8 +81,8 @@ def test_the_tree_is_the_tree():
 def folder_with_a_model(tmp_path_factory):
     """A folder in which `runs/dates` is a model, trained for two steps."""
     folder = tmp_path_factory.mktemp("readme")
-    recipe = [sys.executable, ROOT / "recipes" / "dates.py", "--smoke", "--device", "cpu"]
-    subprocess.run(recipe, cwd=folder, check=True, capture_output=True)
+    result = started.run("recipes/dates.py", "--smoke", "--device", "cpu", cwd=folder)
+    assert result.returncode == 0, result.stderr
     return folder
 
 

@@ -3,30 +3,22 @@
 import csv
 import gzip
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+import started
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 CAPTIONS = [("ein Hund läuft .", "a dog runs ."), ("zwei Frauen singen .", "two women sing ."), ("Hallo !", "hello !")]
 
 
-def run(recipe: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(recipe: str, *arguments: object, cwd: Path) -> CompletedProcess[str]:
     """Without a network: what a recipe needs is committed or given."""
-    return subprocess.run(
-        [sys.executable, RECIPES / recipe, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return started.run(f"recipes/{recipe}", *arguments, cwd=cwd, HF_HUB_OFFLINE="1")
 
 
-def check_result(result: subprocess.CompletedProcess[str], folder: Path) -> None:
+def check_result(result: CompletedProcess[str], folder: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert {"config.json", "model.safetensors", "source.model", "README.md"} <= {path.name for path in folder.iterdir()}
     scores = json.loads((folder / "metrics.json").read_text())
@@ -156,7 +148,7 @@ def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
 
 def test_no_recipe_hides_a_module_of_python():
     """A script's own folder comes first on Python's path: with a `numbers.py` there, `import numbers` finds that."""
-    assert not {path.stem for path in RECIPES.glob("*.py")} & set(sys.stdlib_module_names)
+    assert not {path.stem for path in (started.ROOT / "recipes").glob("*.py")} & set(sys.stdlib_module_names)
 
 
 def test_a_recipe_begins_with_another_model(tmp_path):

@@ -1,7 +1,6 @@
 """Two processes that train together are one that accumulates two batches: one path, one log, one set of scores."""
 
 import json
-import multiprocessing
 import random
 import signal
 import socket
@@ -12,30 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 from reversing import assert_same, content, reverse, reverse_together, rows
+from started import PROCESSES, ROOT
 
 from seq2seq import package
 from seq2seq.errors import ConfigError
 from seq2seq.training.engine import choose_engine
 
-ROOT = Path(__file__).parent.parent
 PLAIN = {"model": {"hidden_dropout": 0.0}, "max_epochs": 3, "monitor": "bleu"}
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Children that begin with everything imported, forked from a process that has not computed anything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seq2seq.training", "torch.utils.tensorboard", "seq2seq.metrics"])
-    return context
-
-
-def together(processes, out: Path, number: int = 0, seconds: float = 0.0, **changes: object) -> list[int | None]:
+def together(out: Path, number: int = 0, seconds: float = 0.0, **changes: object) -> list[int | None]:
     """The exit codes of two processes that train together, both hit by a signal if there is one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [
-        processes.Process(target=reverse_together, args=(out, rank, port, number, seconds, changes)) for rank in (0, 1)
+        PROCESSES.Process(target=reverse_together, args=(out, rank, port, number, seconds, changes)) for rank in (0, 1)
     ]
     for child in children:
         child.start()
@@ -58,8 +49,8 @@ def assert_same_path(one: Path, other: Path) -> None:
     assert scores[0]["bleu"] == scores[1]["bleu"]
 
 
-def test_two_processes_take_the_path_of_one_that_accumulates(processes, tmp_path):
-    assert together(processes, tmp_path / "two", **PLAIN) == [0, 0], (tmp_path / "two.err").read_text()
+def test_two_processes_take_the_path_of_one_that_accumulates(tmp_path):
+    assert together(tmp_path / "two", **PLAIN) == [0, 0], (tmp_path / "two.err").read_text()
     one = reverse(tmp_path / "one", accumulate=2, **PLAIN)
     assert_same_path(one, tmp_path / "two")
     told = (tmp_path / "two.err").read_text()
@@ -70,15 +61,15 @@ def test_two_processes_take_the_path_of_one_that_accumulates(processes, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("hits", [1, 20])
-def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_path):
+def test_two_processes_that_are_hit_go_on_together(number, hits, tmp_path):
     changes = {"save_every_steps": 2, "max_epochs": 6}
-    assert together(processes, tmp_path / "whole", **changes) == [0, 0]
+    assert together(tmp_path / "whole", **changes) == [0, 0]
     moments = random.Random(hits)
     code = {signal.SIGKILL: -9, signal.SIGINT: 130}[number]
     for _ in range(hits):
-        codes = together(processes, tmp_path / "parts", number, moments.uniform(0, 0.2), **changes)
+        codes = together(tmp_path / "parts", number, moments.uniform(0, 0.2), **changes)
         assert code in codes or codes == [0, 0]
-    assert together(processes, tmp_path / "parts", **changes) == [0, 0]
+    assert together(tmp_path / "parts", **changes) == [0, 0]
     assert_same(content(tmp_path / "whole"), content(tmp_path / "parts"))
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
 
@@ -91,9 +82,9 @@ def test_two_processes_that_are_hit_go_on_together(number, hits, processes, tmp_
         pytest.param("memory", [2, 2], "error: out of memory at a batch of 2 pairs", marks=pytest.mark.slow),
     ],
 )
-def test_what_fails_in_one_process_ends_the_other(spoilt, codes, told, processes, tmp_path):
+def test_what_fails_in_one_process_ends_the_other(spoilt, codes, told, tmp_path):
     """None waits for one that is gone, and one of them tells why."""
-    assert together(processes, tmp_path / "run", spoilt=spoilt, max_epochs=1, average_models=2) == codes
+    assert together(tmp_path / "run", spoilt=spoilt, max_epochs=1, average_models=2) == codes
     said = (tmp_path / "run.err").read_text()
     assert told in said
     assert said.count(told) == 1
