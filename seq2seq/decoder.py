@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.attention import Attention, Memory, build_attention
+from seq2seq.cells import Cell
 from seq2seq.config import ModelConfig
 from seq2seq.encoder import Encoded, ScaledEmbedding
 from seq2seq.recurrence import Recurrence, StackState, drop_features
@@ -82,6 +83,7 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
         self.config = config
+        self.products: Tensor | None = None
         self.embedding = ScaledEmbedding(
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
@@ -156,12 +158,10 @@ class Decoder(nn.Module):
 
     def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
         """One step from one token per row: features for the output layer, and the next state."""
-        embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+        outputs, below = self.step_first(tokens, state)
         if state.feed is not None:
-            outputs, recurrent = self.stack.step(torch.cat([embedded, state.feed], dim=-1), state.recurrent)
             combined, weights = self.combine_context(outputs, state)
-            return combined, DecoderState(recurrent, state.memories, combined, weights.flatten(0, 1))
-        outputs, below = self.bottom.step(embedded, state.recurrent[:1])
+            return combined, DecoderState(below, state.memories, combined, weights.flatten(0, 1))
         contexts, attention = self.attend_rows(0, outputs, state)
         joined = contexts[0] if contexts else None
         outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
@@ -170,6 +170,51 @@ class Decoder(nn.Module):
             more, attention = self.attend_rows(1, outputs, state)
             contexts += more
         return torch.cat([outputs, *contexts], dim=-1), DecoderState(below + above, state.memories, None, attention)
+
+    def step_first(
+        self, tokens: Int[Tensor, "rows"], state: DecoderState
+    ) -> tuple[Float[Tensor, "rows hidden"], StackState]:
+        """One step of the layers before attention."""
+        stack = self.first_stack
+        recurrent = state.recurrent[: len(stack.layers)]
+        if self.products is None:
+            embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+            inputs = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=-1)
+            return stack.step(inputs, recurrent)
+        gates = self.products[tokens]
+        if state.feed is not None:
+            gates = gates + self.bottom_cell.project(state.feed, first=self.config.embedding_size)
+        bottom, _ = self.bottom_cell(gates, recurrent[0])
+        outputs, above = stack.step_from(1, bottom[0], recurrent[1:], stack.draw_masks(bottom[0])[1:])
+        return outputs, (bottom, *above)
+
+    def tabulate(self) -> None:
+        """Multiply the embedding of every token by the bottom layer's input weights now, for all steps to come.
+
+        `step` then looks the products up. It is not for training after that, and the weights have to stay.
+
+        Reference:
+            Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".
+        """
+        with torch.no_grad():
+            tokens = torch.arange(self.config.target_vocabulary_size, device=self.embedding.weight.device)
+            self.products = self.bottom_cell.project(self.embedding(tokens))
+
+    @property
+    def table_size(self) -> int:
+        """Numbers in the table of `tabulate`."""
+        return self.config.target_vocabulary_size * len(self.bottom_cell.weight_input)
+
+    @property
+    def first_stack(self) -> Recurrence:
+        """The layers before attention: the bottom one, or with input feeding all."""
+        return self.stack if self.config.input_feeding else self.bottom
+
+    @property
+    def bottom_cell(self) -> Cell:
+        """That of the layer which reads the embeddings."""
+        (cell,) = self.first_stack.layers[0].cells
+        return cell
 
     def attend(
         self, index: int, queries: Float[Tensor, "sentences queries hidden"], state: DecoderState

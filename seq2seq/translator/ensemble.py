@@ -22,6 +22,9 @@ from seq2seq.translator.layout import lay_out, output_columns
 Sources = Sequence[tuple[list[int], ...]]
 """The ids of each text for each model of an ensemble."""
 
+LARGEST_TABLE = 1 << 26
+"""Numbers; 256 MiB in float32."""
+
 SCORED_AT_ONCE = 4_000_000
 """Log-probabilities held at once while given translations are scored."""
 
@@ -54,6 +57,7 @@ class Ensemble:
         for model in self.models:
             lay_out(model)
         self.mean: Mean = mean
+        self.expected_steps = 0
         self.target_vocabulary = first.target_vocabulary
 
     @property
@@ -121,6 +125,16 @@ class Ensemble:
             step_among(*part, choice) for part in zip(self.models, self.columns, self.tails, strict=True)
         ]
         return ensemble_step(steps, self.mean), EnsembleState(tuple(owned))
+
+    def expect(self, steps: int) -> None:
+        """Prepare for about so many steps, each of one row: when all of them so far are as many as there are tokens,
+        tables of what every token is multiplied to have paid off."""
+        self.expected_steps += steps
+        if self.expected_steps < len(self.target_vocabulary):
+            return
+        for decoder in (model.decoder for model in self.models):
+            if decoder.products is None and decoder.table_size <= LARGEST_TABLE:
+                decoder.tabulate()
 
     def start(self, sources: Sources) -> EnsembleState:
         """The models' states before the first token, one row per source."""

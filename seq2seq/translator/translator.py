@@ -184,7 +184,9 @@ class Translator:
         blank = set(range(len(requests))).difference(asked) if share.rank == 0 else ()
         results = {number: [Translation(text="", tokens=[], score=0.0, token_scores=[])] for number in blank}
         lengths = [max(map(len, source)) + 1 for source in sources]
-        budget = self._budget(search.samples or search.beam_size, share.memory)
+        width = search.samples or search.beam_size
+        self.ensemble.expect(width * sum(lengths[number] for number in asked))
+        budget = self._budget(width, share.memory)
         with torch.inference_mode():
             for batch in islice(batches(asked, lengths, budget), share.rank, None, share.ranks):
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
