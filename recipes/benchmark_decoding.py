@@ -3,9 +3,9 @@
 `python recipes/benchmark.py` calls it for a model of random weights that writes as many tokens as it reads. With a
 model folder and a text it measures real translations: `python recipes/benchmark_decoding.py MODEL --source FILE`.
 
-The floor of a batch is the time that its multiplications need at the rate of the matrix products, measured between the
-batches of the same run. A step with one row multiplies little; it has to wait for the weights: its floor is the time to
-read them from memory.
+The floor of a batch is the time that the model's multiplications need at the rate of the matrix products, measured
+between the batches of the same run; those that a table spares are counted too. A step with one row multiplies little;
+it has to wait for the weights: its floor is the time to read them from memory.
 """
 
 import statistics
@@ -31,7 +31,9 @@ from seq2seq.corpus import read_text
 from seq2seq.decoder import DecoderState
 from seq2seq.errors import one_line_errors
 from seq2seq.model import Seq2Seq
-from seq2seq.search import search
+from seq2seq.search import Step, search
+from seq2seq.translator.choice import step_among_all
+from seq2seq.translator.layout import lay_out, output_columns
 
 VOCABULARY = 8000
 MODEL = ModelConfig(source_vocabulary_size=VOCABULARY, target_vocabulary_size=VOCABULARY, tied_embeddings="all")
@@ -77,14 +79,21 @@ class Decoded:
     wasted: int
 
 
-def decode(model: Seq2Seq, batch: Source, config: SearchConfig) -> Decoded:
+def prepare(model: Seq2Seq) -> Step[DecoderState]:
+    """The model's step as a translator takes it that has much to do."""
+    lay_out(model)
+    model.decoder.tabulate()
+    return step_among_all(model, output_columns(model))
+
+
+def decode(model: Seq2Seq, model_step: Step[DecoderState], batch: Source, config: SearchConfig) -> Decoded:
     """Decode a batch and count what it took."""
     source, lengths = batch
     stepped: list[torch.Tensor] = []
 
     def step(tokens: torch.Tensor, state: CountedState) -> tuple[torch.Tensor, CountedState]:
         stepped.append(state.sentences)
-        log_probs, inner = model.step(tokens, state.inner)
+        log_probs, inner = model_step(tokens, state.inner)
         return log_probs, CountedState(inner, state.sentences)
 
     started = time.perf_counter()
@@ -107,12 +116,13 @@ def measure_batches(
 ) -> Row:
     """A row of the table: the batches one after the other, the first of them once before to warm up."""
     config = SearchConfig(beam_size=beam_size, **limits)
-    decode(model, sources[0], config)
+    step = prepare(model)
+    decode(model, step, sources[0], config)
     size = len(sources[0][0])
     group = max(1, 16 // size)
     speed, shares, rates, results = bandwidth(), [], [matrix_rate()], []
     for start in range(0, len(sources), group):
-        found = [decode(model, batch, config) for batch in sources[start : start + group]]
+        found = [decode(model, step, batch, config) for batch in sources[start : start + group]]
         rates.append(matrix_rate())
         rate = (rates[-2] + rates[-1]) / 2
         shares.append(sum(one.arithmetic for one in found) / rate / sum(one.seconds for one in found))

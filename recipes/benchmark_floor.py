@@ -60,6 +60,8 @@ def bytes_read(model: Seq2Seq) -> tuple[int, int]:
     if model.output.weight is not model.decoder.embedding.weight:
         # Of an embedding that is no output layer, a step reads a row.
         step.pop(id(model.decoder.embedding.weight))
+    # A table has the products of these with every token.
+    step.pop(id(model.decoder.bottom_cell.weight_input))
     start = [weight for part in (model.encoder.recurrence, model.bridge) for weight in part.parameters()]
     return sum(map(size_of, start)), sum(map(size_of, step.values()))
 
