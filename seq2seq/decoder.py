@@ -23,44 +23,80 @@ from seq2seq.encoder import Encoded, ScaledEmbedding
 from seq2seq.recurrence import Recurrence, StackState, drop_features
 
 
+class Places(NamedTuple):
+    """Where the rows of a state stand: each sentence has as many places as the one with the most rows has rows.
+
+    Attributes:
+        width: places of a sentence.
+        numbers: `[rows]`, sentence times width plus place; `None` where every place has its row.
+    """
+
+    width: int = 1
+    numbers: Tensor | None = None
+
+    def spread(self, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "sentences {self.width} features"]:
+        """The rows of every sentence side by side; 0 where there is none."""
+        if self.numbers is not None:
+            size = (int(self.numbers[-1]) // self.width + 1) * self.width
+            rows = rows.new_zeros(size, rows.shape[1]).index_copy(0, self.numbers, rows)
+        spread: Tensor = rows.unflatten(0, (-1, self.width))
+        return spread
+
+    def gather(self, values: Float[Tensor, "sentences {self.width} features"]) -> Float[Tensor, "rows features"]:
+        """The rows again."""
+        rows = values.flatten(0, 1)
+        return rows if self.numbers is None else rows.index_select(0, self.numbers)
+
+    def select(self, rows: Int[Tensor, "selected"]) -> tuple[Int[Tensor, "kept"], Places]:
+        """The sentences that these rows belong to, and their places then.
+
+        Rows of a sentence that do not follow one another make it a sentence of its own for each run of them.
+        """
+        numbers = rows if self.numbers is None else self.numbers[rows]
+        sentences, own, sizes = torch.unique_consecutive(numbers // self.width, return_inverse=True, return_counts=True)
+        if len(sizes) == 0:
+            return sentences, ONE_EACH
+        width = int(sizes.max())
+        if width * len(sizes) == len(rows):
+            return sentences, Places(width)
+        before = sizes.cumsum(0) - sizes
+        return sentences, Places(width, own * width + torch.arange(len(rows), device=rows.device) - before[own])
+
+
+ONE_EACH = Places()
+"""Every sentence has one row."""
+
+
 @dataclass(frozen=True)
 class DecoderState:
     """What one step of the decoder leaves for the next.
 
-    `recurrent` and `feed` have a row per hypothesis. The memories have a row per sentence, equally many consecutive
-    hypotheses each, so that a beam does not copy its source. `attention` has the weights of the step that led here,
-    `[rows, source_steps]`: `None` before the first step, after `select` and in a model without attention.
+    `recurrent` and `feed` have a row per hypothesis, those of a sentence one after the other. The memories have a row
+    per sentence, so that a beam does not copy its source; `places` says whose rows are whose. `attention` has the
+    weights of the step that led here, `[rows, source_steps]`: `None` before the first step, after `select` and in a
+    model without attention.
     """
 
     recurrent: StackState
     memories: tuple[Memory, ...]
     feed: Tensor | None
+    places: Places = ONE_EACH
     attention: Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        return self.recurrent[0][0].shape[0]
 
     def select(self, rows: Int[Tensor, "selected"]) -> DecoderState:
         """The state of the given rows, which may repeat, leave out and reorder."""
+        sentences, places = self.places.select(rows)
         return DecoderState(
             tuple(tuple(part.index_select(0, rows) for part in layer) for layer in self.recurrent),
-            self.select_memories(rows),
+            self.select_memories(sentences),
             None if self.feed is None else self.feed.index_select(0, rows),
+            places,
         )
 
-    def select_memories(self, rows: Int[Tensor, "selected"]) -> tuple[Memory, ...]:
-        if not self.memories or not self.rows:
-            return self.memories
-        count = len(self.memories[0].is_token)
-        owners = rows // (self.rows // count)
-        sentences, sizes = torch.unique_consecutive(owners, return_counts=True)
-        if len(sizes) and bool((sizes != sizes[0]).any()):
-            # Unequal groups: give every row a memory of its own.
-            sentences = owners
-        if len(sentences) == count and bool((sentences == torch.arange(count, device=rows.device)).all()):
-            return self.memories
-        return tuple(memory.select(sentences) for memory in self.memories)
+    def select_memories(self, sentences: Int[Tensor, "selected"]) -> tuple[Memory, ...]:
+        """Those of the given sentences; the same ones if these are all."""
+        every = torch.arange(len(self.memories[0].is_token) if self.memories else 0, device=sentences.device)
+        return self.memories if torch.equal(sentences, every) else tuple(one.select(sentences) for one in self.memories)
 
 
 class Decoded(NamedTuple):
@@ -151,17 +187,17 @@ class Decoder(nn.Module):
             below, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
             outputs, above = self.stack.step_from(1, below[0], state.recurrent[1:], masks[1:])
             combined, weight = self.combine_context(outputs, state)
-            state = DecoderState((below, *above), state.memories, combined)
+            state = DecoderState((below, *above), state.memories, combined, state.places)
             features.append(combined)
             weights.append(weight)
-        return Decoded(torch.stack(features, dim=1), torch.cat(weights, dim=1))
+        return Decoded(torch.stack(features, dim=1), torch.stack(weights, dim=1))
 
     def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
         """One step from one token per row: features for the output layer, and the next state."""
         outputs, below = self.step_first(tokens, state)
         if state.feed is not None:
             combined, weights = self.combine_context(outputs, state)
-            return combined, DecoderState(below, state.memories, combined, weights.flatten(0, 1))
+            return combined, DecoderState(below, state.memories, combined, state.places, weights)
         contexts, attention = self.attend_rows(0, outputs, state)
         joined = contexts[0] if contexts else None
         outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
@@ -169,7 +205,9 @@ class Decoder(nn.Module):
         if self.config.output_attention:
             more, attention = self.attend_rows(1, outputs, state)
             contexts += more
-        return torch.cat([outputs, *contexts], dim=-1), DecoderState(below + above, state.memories, None, attention)
+        return torch.cat([outputs, *contexts], dim=-1), DecoderState(
+            below + above, state.memories, None, state.places, attention
+        )
 
     def step_first(
         self, tokens: Int[Tensor, "rows"], state: DecoderState
@@ -231,14 +269,13 @@ class Decoder(nn.Module):
         """The same for one query per row: the rows of a sentence are its queries."""
         if not self.attentions:
             return [], None
-        memory = state.memories[index]
-        contexts, weights = self.attentions[index](queries.unflatten(0, (len(memory.is_token), -1)), memory)
-        return [contexts.flatten(0, 1)], weights.flatten(0, 1)
+        contexts, weights = self.attentions[index](state.places.spread(queries), state.memories[index])
+        return [state.places.gather(contexts)], state.places.gather(weights)
 
     def combine_context(
         self, outputs: Float[Tensor, "rows hidden"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows hidden"], Tensor]:
-        """Luong's attentional vector tanh(W [h; context]), and the weights `[sentences, rows / sentences, steps]`."""
-        memory = state.memories[0]
-        contexts, weights = self.attentions[0](outputs.unflatten(0, (len(memory.is_token), -1)), memory)
-        return self.combine(torch.cat([outputs, contexts.flatten(0, 1)], dim=-1)).tanh(), weights
+        """Luong's attentional vector tanh(W [h; context]), and the weights `[rows, source_steps]`."""
+        contexts, weights = self.attend_rows(0, outputs, state)
+        assert weights is not None, "ModelConfig asks for attention where there is input feeding"
+        return self.combine(torch.cat([outputs, *contexts], dim=-1)).tanh(), weights

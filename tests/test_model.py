@@ -79,6 +79,13 @@ def test_selected_rows_go_on_as_they_would_have(config: ModelConfig) -> None:
     second, _ = model.step(torch.tensor([5, 6, 7, 8]), beam.select(torch.tensor([1, 0, 7, 6])))
     whole, _ = model.step(torch.tensor([6, 5, 4, 4, 4, 4, 8, 7]), beam)
     torch.testing.assert_close(second, whole[torch.tensor([1, 0, 7, 6])])
+    # Samples end one by one, and no source is copied for those that are left.
+    uneven = beam
+    for left, kept in ([[0, 2, 3, 5, 6, 7], [0, 2, 3, 5, 6, 7]], [[0, 1, 2, 5], [0, 2, 3, 7]], [[1, 3], [2, 7]]):
+        uneven = uneven.select(torch.tensor(left))
+        third, _ = model.step(torch.tensor([6, 5, 4, 4, 4, 4, 8, 7])[kept], uneven)
+        torch.testing.assert_close(third, whole[kept])
+        assert all(len(memory.is_token) == len({row // 2 for row in kept}) for memory in uneven.memories)
 
 
 @every_configuration
