@@ -53,6 +53,7 @@ VARIANTS = {
     "without a falling rate": Variant(training={"schedule": "constant"}),
     "twice the subwords": Variant(subwords=2 * SUBWORDS),
     "batches four times as large": Variant(training={"batch_tokens": 6000}),
+    "one head of attention": Variant({"attention": "general"}),
     "encoder in one direction": Variant({"bidirectional": False, "encoder_hidden_size": 512}),
     # One measure more.
     "layer normalisation": Variant({"cell": "lstm_layer_norm"}),
@@ -66,7 +67,13 @@ VARIANTS = {
     "input feeding": Variant({"input_feeding": True}, seeds=3),
     # Older models.
     "Luong et al. 2015": Variant(
-        {"encoder_layers": 2, "bidirectional": False, "encoder_hidden_size": 384, "input_feeding": True}
+        {
+            "attention": "general",
+            "input_feeding": True,
+            "bidirectional": False,
+            "encoder_layers": 2,
+            "encoder_hidden_size": 384,
+        }
     ),
     "Bahdanau et al. 2015": Variant({"cell": "gru", "attention": "additive", "decoder_layers": 1}),
     "Sutskever et al. 2014": Variant(FIXED_VECTOR),
