@@ -16,6 +16,7 @@ from typing import Any
 
 from seq2seq.corpus.facts import Tally, keep
 from seq2seq.corpus.files import StrPath, one_line, read_text, shorten
+from seq2seq.corpus.watching import watched
 from seq2seq.errors import ConfigError, CorpusError
 
 Pair = tuple[str, str]
@@ -142,7 +143,7 @@ class ParallelText:
     @cached_property
     def _count_and_fingerprint(self) -> tuple[int, str]:
         tally = Tally()
-        for pair in self:
+        for pair in watched(self, f"Reading {self.name}"):
             tally.add(pair)
         return tally.count, tally.fingerprint
 

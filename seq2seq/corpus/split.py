@@ -8,6 +8,7 @@ from zlib import crc32
 from seq2seq.corpus.facts import Tally
 from seq2seq.corpus.files import StrPath
 from seq2seq.corpus.pairs import Pair, ParallelText
+from seq2seq.corpus.watching import watched
 from seq2seq.errors import CorpusError
 
 
@@ -45,7 +46,7 @@ def hold_out(
     if cache is None or not all(text.is_recalled(cache) for text in parts):
         # All three by one reading.
         tallies = Tally(), Tally(), Tally()
-        for pair in pairs:
+        for pair in watched(pairs, f"Dividing {pairs.name}", len(pairs)):
             tallies[number(pair)].add(pair)
         for text, tally in zip(parts, tallies, strict=True):
             text.remember(tally.count, tally.fingerprint)

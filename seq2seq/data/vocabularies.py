@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.corpus import ParallelText
+from seq2seq.corpus.watching import waited
 from seq2seq.errors import VocabularyError
 from seq2seq.memory import give_back
 from seq2seq.vocabulary import Vocabulary
@@ -49,7 +50,8 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
         for pair in islice(text, 0, None, every):
             yield from pair
 
-    vocabulary = Vocabulary.train(lines(), size, **options)
+    with waited(f"Learning a vocabulary of {size:,} tokens from {text.name}"):
+        vocabulary = Vocabulary.train(lines(), size, **options)
     give_back()
     vocabulary.save(path)
     return vocabulary
