@@ -112,11 +112,15 @@ def decode(model: Seq2Seq, model_step: Step[DecoderState], batch: Source, config
 
 
 def measure_batches(
-    model: Seq2Seq, sources: Sequence[Source], beam_size: int, precision: str, limits: dict[str, float]
+    model: Seq2Seq,
+    step: Step[DecoderState],
+    sources: Sequence[Source],
+    beam_size: int,
+    precision: str,
+    limits: dict[str, float],
 ) -> Row:
     """A row of the table: the batches one after the other, the first of them once before to warm up."""
     config = SearchConfig(beam_size=beam_size, **limits)
-    step = prepare(model)
     decode(model, step, sources[0], config)
     size = len(sources[0][0])
     group = max(1, 16 // size)
@@ -161,10 +165,10 @@ def measure_decoding(precision: str, runs: int) -> list[Row]:
     """The rows of one precision with random weights; at batch 1 as many sentences as at batch 16."""
     torch.manual_seed(0)
     model = Seq2Seq(MODEL).to(getattr(torch, precision)).eval()
-    rows = []
+    rows, step = [], prepare(model)
     for size in BATCHES:
         sources = random_sources(size, 16 * runs if size == 1 else runs)
-        rows += [measure_batches(model, sources, beam, precision, LIKE_THE_SOURCE) for beam in (1, 5)]
+        rows += [measure_batches(model, step, sources, beam, precision, LIKE_THE_SOURCE) for beam in (1, 5)]
     return rows
 
 
@@ -196,13 +200,14 @@ def main(
 ) -> None:
     """Print the table of decoding speed of a model on a text."""
     found = package.load(model)
-    weights = found.model.to(getattr(torch, precision))
+    weights = found.model.to(getattr(torch, precision)).eval()
+    step = prepare(weights)
     table = Table(*HEADINGS, title=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for size in BATCHES:
         sources = list(text_sources(found, source, size))
         chosen = sources[:: max(1, len(sources) // (16 * runs if size == 1 else runs))]
         for beam in (1, 5):
-            table.add_row(*measure_batches(weights, chosen, beam, precision, {}))
+            table.add_row(*measure_batches(weights, step, chosen, beam, precision, {}))
     Console(width=140).print(table)
     print(f"{startup(model):.2f} s from an imported torch to the first translation")
 

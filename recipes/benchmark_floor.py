@@ -54,13 +54,13 @@ def matrix_rate(seconds: float = 0.2) -> float:
 
 
 def bytes_read(model: Seq2Seq) -> tuple[int, int]:
-    """Bytes of weights that reading a source needs, and that every step of the decoder needs again."""
+    """Bytes of weights that reading a source needs, and that every step of the decoder needs again (without input
+    feeding, and with a table of every token's products with the bottom layer's input weights)."""
     output = [model.output, *([model.bottleneck] if model.bottleneck is not None else [])]
     step = {id(weight): weight for part in (model.decoder, *output) for weight in part.parameters()}
     if model.output.weight is not model.decoder.embedding.weight:
         # Of an embedding that is no output layer, a step reads a row.
         step.pop(id(model.decoder.embedding.weight))
-    # A table has the products of these with every token.
     step.pop(id(model.decoder.bottom_cell.weight_input))
     start = [weight for part in (model.encoder.recurrence, model.bridge) for weight in part.parameters()]
     return sum(map(size_of, start)), sum(map(size_of, step.values()))

@@ -53,7 +53,7 @@ VARIANTS = {
     "without a falling rate": Variant(training={"schedule": "constant"}),
     "twice the subwords": Variant(subwords=2 * SUBWORDS),
     "batches four times as large": Variant(training={"batch_tokens": 6000}),
-    "one head of attention": Variant({"attention": "general"}),
+    "general attention": Variant({"attention": "general"}),
     "encoder in one direction": Variant({"bidirectional": False, "encoder_hidden_size": 512}),
     # One measure more.
     "layer normalisation": Variant({"cell": "lstm_layer_norm"}),

@@ -87,7 +87,7 @@ def main(
         bidirectional=True,
         decoder_layers=2,
         decoder_hidden_size=size.hidden,
-        attention="general",
+        attention="multi_head",
         tied_embeddings="all",
         source_word_dropout=size.word_dropout,
         target_word_dropout=size.word_dropout,

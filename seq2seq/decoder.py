@@ -23,23 +23,24 @@ from seq2seq.encoder import Encoded, ScaledEmbedding
 from seq2seq.recurrence import Recurrence, StackState, drop_features
 
 
-class Places(NamedTuple):
-    """Where the rows of a state stand: each sentence has as many places as the one with the most rows has rows.
+class Slots(NamedTuple):
+    """Where the rows of a state stand: each sentence has as many slots as the one with the most rows has rows.
 
     Attributes:
-        width: places of a sentence.
-        numbers: `[rows]`, sentence times width plus place; `None` where every place has its row.
+        width: slots of a sentence.
+        numbers: `[rows]`, sentence times width plus slot; `None` where every slot has its row.
     """
 
     width: int = 1
     numbers: Tensor | None = None
 
-    def spread(self, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "sentences {self.width} features"]:
+    def spread(
+        self, rows: Float[Tensor, "rows features"], sentences: int
+    ) -> Float[Tensor, "{sentences} {self.width} features"]:
         """The rows of every sentence side by side; 0 where there is none."""
         if self.numbers is not None:
-            size = (int(self.numbers[-1]) // self.width + 1) * self.width
-            rows = rows.new_zeros(size, rows.shape[1]).index_copy(0, self.numbers, rows)
-        spread: Tensor = rows.unflatten(0, (-1, self.width))
+            rows = rows.new_zeros(sentences * self.width, rows.shape[1]).index_copy(0, self.numbers, rows)
+        spread: Tensor = rows.unflatten(0, (sentences, self.width))
         return spread
 
     def gather(self, values: Float[Tensor, "sentences {self.width} features"]) -> Float[Tensor, "rows features"]:
@@ -47,8 +48,8 @@ class Places(NamedTuple):
         rows = values.flatten(0, 1)
         return rows if self.numbers is None else rows.index_select(0, self.numbers)
 
-    def select(self, rows: Int[Tensor, "selected"]) -> tuple[Int[Tensor, "kept"], Places]:
-        """The sentences that these rows belong to, and their places then.
+    def select(self, rows: Int[Tensor, "selected"]) -> tuple[Int[Tensor, "kept"], Slots]:
+        """The sentences that these rows belong to, and their slots then.
 
         Rows of a sentence that do not follow one another make it a sentence of its own for each run of them.
         """
@@ -58,12 +59,12 @@ class Places(NamedTuple):
             return sentences, ONE_EACH
         width = int(sizes.max())
         if width * len(sizes) == len(rows):
-            return sentences, Places(width)
+            return sentences, Slots(width)
         before = sizes.cumsum(0) - sizes
-        return sentences, Places(width, own * width + torch.arange(len(rows), device=rows.device) - before[own])
+        return sentences, Slots(width, own * width + torch.arange(len(rows), device=rows.device) - before[own])
 
 
-ONE_EACH = Places()
+ONE_EACH = Slots()
 """Every sentence has one row."""
 
 
@@ -72,7 +73,7 @@ class DecoderState:
     """What one step of the decoder leaves for the next.
 
     `recurrent` and `feed` have a row per hypothesis, those of a sentence one after the other. The memories have a row
-    per sentence, so that a beam does not copy its source; `places` says whose rows are whose. `attention` has the
+    per sentence, so that a beam does not copy its source; `slots` says whose rows are whose. `attention` has the
     weights of the step that led here, `[rows, source_steps]`: `None` before the first step, after `select` and in a
     model without attention.
     """
@@ -80,23 +81,22 @@ class DecoderState:
     recurrent: StackState
     memories: tuple[Memory, ...]
     feed: Tensor | None
-    places: Places = ONE_EACH
+    slots: Slots = ONE_EACH
     attention: Tensor | None = None
 
     def select(self, rows: Int[Tensor, "selected"]) -> DecoderState:
         """The state of the given rows, which may repeat, leave out and reorder."""
-        sentences, places = self.places.select(rows)
+        memories, slots = self.memories, ONE_EACH
+        if memories:
+            sentences, slots = self.slots.select(rows)
+            if not torch.equal(sentences, torch.arange(len(memories[0].is_token), device=rows.device)):
+                memories = tuple(memory.select(sentences) for memory in memories)
         return DecoderState(
             tuple(tuple(part.index_select(0, rows) for part in layer) for layer in self.recurrent),
-            self.select_memories(sentences),
+            memories,
             None if self.feed is None else self.feed.index_select(0, rows),
-            places,
+            slots,
         )
-
-    def select_memories(self, sentences: Int[Tensor, "selected"]) -> tuple[Memory, ...]:
-        """Those of the given sentences; the same ones if these are all."""
-        every = torch.arange(len(self.memories[0].is_token) if self.memories else 0, device=sentences.device)
-        return self.memories if torch.equal(sentences, every) else tuple(one.select(sentences) for one in self.memories)
 
 
 class Decoded(NamedTuple):
@@ -119,7 +119,8 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
         self.config = config
-        self.products: Tensor | None = None
+        self.products: Tensor | None
+        self.register_buffer("products", None, persistent=False)
         self.embedding = ScaledEmbedding(
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
@@ -187,7 +188,7 @@ class Decoder(nn.Module):
             below, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
             outputs, above = self.stack.step_from(1, below[0], state.recurrent[1:], masks[1:])
             combined, weight = self.combine_context(outputs, state)
-            state = DecoderState((below, *above), state.memories, combined, state.places)
+            state = DecoderState((below, *above), state.memories, combined, state.slots)
             features.append(combined)
             weights.append(weight)
         return Decoded(torch.stack(features, dim=1), torch.stack(weights, dim=1))
@@ -197,7 +198,7 @@ class Decoder(nn.Module):
         outputs, below = self.step_first(tokens, state)
         if state.feed is not None:
             combined, weights = self.combine_context(outputs, state)
-            return combined, DecoderState(below, state.memories, combined, state.places, weights)
+            return combined, DecoderState(below, state.memories, combined, state.slots, weights)
         contexts, attention = self.attend_rows(0, outputs, state)
         joined = contexts[0] if contexts else None
         outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
@@ -206,7 +207,7 @@ class Decoder(nn.Module):
             more, attention = self.attend_rows(1, outputs, state)
             contexts += more
         return torch.cat([outputs, *contexts], dim=-1), DecoderState(
-            below + above, state.memories, None, state.places, attention
+            below + above, state.memories, None, state.slots, attention
         )
 
     def step_first(
@@ -229,11 +230,12 @@ class Decoder(nn.Module):
     def tabulate(self) -> None:
         """Multiply the embedding of every token by the bottom layer's input weights now, for all steps to come.
 
-        `step` then looks the products up. It is not for training after that, and the weights have to stay.
+        `step` then looks the products up. The decoder is not for training after that, and its weights have to stay.
 
         Reference:
             Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".
         """
+        assert not self.training, "dropout would be drawn once for all"
         with torch.no_grad():
             tokens = torch.arange(self.config.target_vocabulary_size, device=self.embedding.weight.device)
             self.products = self.bottom_cell.project(self.embedding(tokens))
@@ -269,8 +271,9 @@ class Decoder(nn.Module):
         """The same for one query per row: the rows of a sentence are its queries."""
         if not self.attentions:
             return [], None
-        contexts, weights = self.attentions[index](state.places.spread(queries), state.memories[index])
-        return [state.places.gather(contexts)], state.places.gather(weights)
+        memory = state.memories[index]
+        contexts, weights = self.attentions[index](state.slots.spread(queries, len(memory.is_token)), memory)
+        return [state.slots.gather(contexts)], state.slots.gather(weights)
 
     def combine_context(
         self, outputs: Float[Tensor, "rows hidden"], state: DecoderState

@@ -1,4 +1,4 @@
-"""Shapes in signatures are checked while the tests run: a shape that is checked cannot rot."""
+"""Shapes in signatures are checked while the modules that have them are tested: so they cannot rot."""
 
 import os
 
@@ -15,6 +15,6 @@ CHECKED_IN = ("test_cells", "test_attention", "test_model", "test_search", "test
 install_import_hook([f"seq2seq.{module}" for module in CHECKED], "beartype.beartype")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _shapes(request: pytest.FixtureRequest) -> None:
     config.update("jaxtyping_disable", not request.path.stem.startswith(CHECKED_IN))

@@ -23,7 +23,10 @@ def run(script: str, *arguments: object, cwd: Path, **environment: str) -> Compl
         outputs = [Path(folder) / "stdout", Path(folder) / "stderr"]
         child = PROCESSES.Process(target=_main, args=(words, cwd, outputs, {"COLUMNS": "120", **environment}))
         child.start()
-        child.join()
+        try:
+            child.join()
+        finally:
+            child.kill()
         assert child.exitcode is not None
         return CompletedProcess(words, child.exitcode, *(path.read_text(encoding="utf-8") for path in outputs))
 

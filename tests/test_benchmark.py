@@ -49,7 +49,9 @@ def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:
     model = Seq2Seq(SMALL).eval()
     for size in (1, 4):
         sources = benchmark.random_sources(size, 2)
-        row = benchmark.measure_batches(model, sources, 2, "float32", benchmark.LIKE_THE_SOURCE)
+        row = benchmark.measure_batches(
+            model, benchmark.prepare(model), sources, 2, "float32", benchmark.LIKE_THE_SOURCE
+        )
         assert len(row) == len(benchmark.HEADINGS)
         assert (row[0], row[6]) == (f"beam 2, batch {size}", "0.0%")
 

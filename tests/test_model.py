@@ -89,6 +89,19 @@ def test_selected_rows_go_on_as_they_would_have(config: ModelConfig) -> None:
 
 
 @every_configuration
+def test_a_table_of_products_changes_nothing(config: ModelConfig) -> None:
+    model = build(config).eval()
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS)).select(torch.tensor([0, 0, 1, 3, 3]))
+    _, state = model.step(torch.tensor([4, 5, 6, 7, 8]), state)
+    tokens = torch.tensor([9, 4, 10, 5, 5])
+    expected, after = model.step(tokens, state)
+    model.decoder.tabulate()
+    given, same = model.step(tokens, state)
+    torch.testing.assert_close(given, expected)
+    torch.testing.assert_close(same.recurrent, after.recurrent)
+
+
+@every_configuration
 def test_every_parameter_learns(config: ModelConfig) -> None:
     model = build(config)
     model(SOURCE, SOURCE_LENGTHS, TARGET).log_softmax(-1)[..., 5].sum().backward()

@@ -1,6 +1,5 @@
 """A training that was stopped anywhere goes on as if it had not been: bit for bit, batches, dropout and log."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from reversing import assert_same, content, reverse, reverse_until, rows
+from started import PROCESSES
 
 from seq2seq import package
 from seq2seq.errors import TrainingError
@@ -56,47 +56,39 @@ def test_a_run_stopped_at_any_step_is_the_uninterrupted_one(changes, tmp_path, m
 # ---- killed ----
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Children that begin with everything imported, forked from a process that has not computed anything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seq2seq.training", "torch.utils.tensorboard", "seq2seq.metrics"])
-    return context
-
-
-def hit(processes, out: Path, number: int, seconds: float, changes: dict[str, object]) -> int | None:
+def hit(out: Path, number: int, seconds: float, changes: dict[str, object]) -> int | None:
     """The exit code of a run that a signal hits so many seconds after its first step began."""
-    child = processes.Process(target=reverse_until, args=(out, number, seconds, changes))
+    child = PROCESSES.Process(target=reverse_until, args=(out, number, seconds, changes))
     child.start()
     child.join(timeout=300)
     return child.exitcode
 
 
-def until_finished(processes, out: Path, number: int, hits: int, seconds: float, **changes: object) -> list[int | None]:
+def until_finished(out: Path, number: int, hits: int, seconds: float, **changes: object) -> list[int | None]:
     """The exit codes of a run that is hit so many times, at random moments, and then left alone."""
     moments = random.Random(hits)
     # A longer run than it can get through between so many hits.
     changes = {"save_every_steps": 3, "max_epochs": 6 if hits < 20 else 60, **changes}
-    codes = [hit(processes, out, number, moments.uniform(0, seconds), changes) for _ in range(hits)]
-    return [*codes, hit(processes, out, 0, 0, changes)]
+    codes = [hit(out, number, moments.uniform(0, seconds), changes) for _ in range(hits)]
+    return [*codes, hit(out, 0, 0, changes)]
 
 
 @pytest.fixture(scope="module")
-def whole(processes, tmp_path_factory):
+def whole(tmp_path_factory):
     """A run that nothing hit."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    assert until_finished(processes, out, 0, 0, 0) == [0]
+    assert until_finished(out, 0, 0, 0) == [0]
     return out
 
 
 @pytest.mark.parametrize("hits", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_as_the_uninterrupted_one(hits, whole, processes, tmp_path):
+def test_a_killed_run_ends_as_the_uninterrupted_one(hits, whole, tmp_path):
     parts = tmp_path / "parts"
-    codes = until_finished(processes, parts, signal.SIGKILL, hits, seconds=0.3)
+    codes = until_finished(parts, signal.SIGKILL, hits, seconds=0.3)
     if hits == 20:
         assert codes == [-signal.SIGKILL] * hits + [0]
         whole = tmp_path / "whole"
-        until_finished(processes, whole, 0, 0, 0, max_epochs=60)
+        until_finished(whole, 0, 0, 0, max_epochs=60)
     assert -signal.SIGKILL in codes
     assert codes[-1] == 0
     assert_same(content(whole), content(parts))
@@ -106,13 +98,13 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(hits, whole, processes, tmp_
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("hits", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_signal_finishes_the_step_and_the_run_goes_on(hits, number, code, whole, processes, tmp_path):
+def test_a_signal_finishes_the_step_and_the_run_goes_on(hits, number, code, whole, tmp_path):
     parts = tmp_path / "parts"
-    codes = until_finished(processes, parts, number, hits, seconds=0.1)
+    codes = until_finished(parts, number, hits, seconds=0.1)
     if hits == 20:
         assert codes == [code] * hits + [0]
         whole = tmp_path / "whole"
-        until_finished(processes, whole, 0, 0, 0, max_epochs=60)
+        until_finished(whole, 0, 0, 0, max_epochs=60)
     assert set(codes) == {code, 0}
     told = (tmp_path / "parts.err").read_text()
     assert "Traceback" not in told

@@ -13,6 +13,7 @@ from seq2seq.corpus import from_pairs
 from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError
+from seq2seq.training import callbacks as callbacks_module
 from seq2seq.training import train
 from seq2seq.training.callbacks import quality
 from seq2seq.vocabulary import Vocabulary
@@ -84,6 +85,14 @@ def test_a_callback_sees_the_gradient_that_is_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")
+def test_memory_that_is_free_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(callbacks_module, "GIVE_BACK_STEPS", 2)
+    monkeypatch.setattr(callbacks_module, "give_back", lambda: given.append(True))
+    run(tmp_path / "run", tmp_path / "cache", epochs=2)
+    assert len(given) == 2  # An epoch has two batches.
+
+
 def test_faults_are_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="device must be one of"):
         run(tmp_path / "a", tmp_path / "cache", epochs=1, device="tpu")

@@ -20,11 +20,11 @@ def test_pairs_are_counted_on_a_terminal_when_there_are_many(stream, number, mon
     monkeypatch.setattr(sys, "stderr", shown := stream())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(watching, "SOON", 3)
-    assert list(watched(range(number), "Reading a.de", 10)) == list(range(number))
-    with waited("Learning"):
+    assert list(watched(range(number), "Reading a[/b].de", 10)) == list(range(number))
+    with waited("Learning [a]"):
         pass
-    assert ("Reading a.de" in shown.getvalue()) == (stream is Terminal and number > 3)
-    assert ("Learning ..." in shown.getvalue()) == (stream is Terminal)
+    assert ("Reading a[/b].de" in shown.getvalue()) == (stream is Terminal and number > 3)
+    assert ("Learning [a] ..." in shown.getvalue()) == (stream is Terminal)
 
 
 def test_few_pairs_are_not_worth_a_word(monkeypatch) -> None:

@@ -33,7 +33,7 @@ def watched(pairs: Iterable[Item], doing: str, total: int | None = None) -> Iter
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(rest, total, SOON + 1, description=doing)
 
@@ -43,5 +43,6 @@ def waited(doing: str) -> AbstractContextManager[Any]:
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console
+    from rich.text import Text
 
-    return Console(stderr=True).status(f"{doing} ...")
+    return Console(stderr=True).status(Text(f"{doing} ..."))

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from seq2seq.corpus import Limits, Pair, ParallelText
@@ -113,7 +114,7 @@ def _write_some(
     pairs = iter(text)
     shards = range(max(numbers, default=-1) + 1)
     if shows_progress:
-        shards = track(shards, f"Tokenising {text.name}", console=Console(stderr=True), transient=True)  # type: ignore[assignment]  # both are iterables of numbers
+        shards = track(shards, escape(f"Tokenising {text.name}"), console=Console(stderr=True), transient=True)  # type: ignore[assignment]  # both are iterables of numbers
     for number in shards:
         stretch = islice(pairs, _SHARD)
         if number in numbers:

@@ -19,7 +19,7 @@ from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
 from seq2seq.training.averaging import KeepModels, MovingAverage
 from seq2seq.training.batch_size import FindBatchTokens
-from seq2seq.training.callbacks import EpochLine, KeepBest, ProgressBar
+from seq2seq.training.callbacks import EpochLine, GiveBack, KeepBest, ProgressBar
 from seq2seq.training.keeping import KeepState
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -79,7 +79,7 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
     callbacks: list[Callback] = [state] if state else []
     if config.batch_tokens == "auto":
         callbacks.append(FindBatchTokens())
-    callbacks += [EpochLine(), best]
+    callbacks += [EpochLine(), best, GiveBack()]
     if shows_progress():
         callbacks.append(ProgressBar())
     if config.early_stopping is not None:

@@ -23,7 +23,7 @@ Sources = Sequence[tuple[list[int], ...]]
 """The ids of each text for each model of an ensemble."""
 
 LARGEST_TABLE = 1 << 26
-"""Numbers; 256 MiB in float32."""
+"""Numbers in the table of one model; 256 MiB in float32."""
 
 SCORED_AT_ONCE = 4_000_000
 """Log-probabilities held at once while given translations are scored."""
@@ -127,8 +127,8 @@ class Ensemble:
         return ensemble_step(steps, self.mean), EnsembleState(tuple(owned))
 
     def expect(self, steps: int) -> None:
-        """Prepare for about so many steps, each of one row: when all of them so far are as many as there are tokens,
-        tables of what every token is multiplied to have paid off."""
+        """Prepare for about so many steps, each of one row. When as many have been expected as there are tokens, a
+        table of every token's products pays off."""
         self.expected_steps += steps
         if self.expected_steps < len(self.target_vocabulary):
             return
