@@ -58,6 +58,15 @@ def test_what_is_loaded_is_what_was_saved(config: ModelConfig, tmp_path: Path) -
     assert loaded.target_vocabulary.fingerprint == TARGET.fingerprint
 
 
+def test_a_table_for_translating_is_not_saved(tmp_path: Path) -> None:
+    model = build().eval()
+    model.decoder.tabulate()
+    package.save(tmp_path, model, SOURCE, TARGET)
+    loaded = package.load(tmp_path).model
+    assert loaded.decoder.products is None
+    assert torch.equal(logits(loaded), logits(model))
+
+
 def test_loading_draws_no_random_numbers_and_is_ready_to_translate(tmp_path: Path) -> None:
     save(tmp_path)
     before = torch.get_rng_state()

@@ -140,8 +140,10 @@ def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
 
 
 def _weights(model: Seq2Seq) -> dict[str, Tensor]:
-    """Every tensor of the model under one name, shared ones too."""
-    return {name: tensor.detach() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    """Every tensor that makes the model, each under one name, shared ones too."""
+    lasting = model.state_dict().keys()
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor.detach() for name, tensor in tensors if name in lasting}
 
 
 def _load_weights(model: Seq2Seq, content: bytes, place: str) -> None:
