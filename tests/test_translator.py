@@ -19,6 +19,7 @@ from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.search import EnsembleState
 from seq2seq.translator import Translator, report
 from seq2seq.translator import batches as batches_module
+from seq2seq.translator import ensemble as ensemble_module
 from seq2seq.translator.batches import Budget
 
 PIECES = VOCABULARY.tokens(range(len(VOCABULARY)))
@@ -67,6 +68,13 @@ def test_a_large_batch_is_its_texts_one_by_one(translator: Translator, beam_size
     texts = ["".join(random.choices("abcdefgh ", k=random.randint(0, 20))) for _ in range(40)]
     search = SearchConfig(beam_size=beam_size, max_length=8)
     agree(translator.generate(texts, search), [translator.generate([text], search)[0] for text in texts])
+
+
+def test_no_table_is_larger_than_allowed(monkeypatch) -> None:
+    monkeypatch.setattr(ensemble_module, "LARGEST_TABLE", 10)
+    ensemble = build().ensemble
+    ensemble.expect(10**6)
+    assert ensemble.models[0].decoder.products is None
 
 
 def test_translate_gives_what_it_is_given(translator: Translator) -> None:
