@@ -20,9 +20,9 @@ from benchmark_floor import fill, matrix_rate, multiplications, peak_memory
 from rich.console import Console
 from rich.table import Table
 
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import PAD_ID, TrainingConfig
 from seq2seq.data import Budget, batch_plan, planned_padding
-from seq2seq.errors import one_line_errors
 from seq2seq.model import Seq2Seq
 from seq2seq.training import build_optimizer, linear_cross_entropy
 
@@ -101,7 +101,6 @@ def measure(precision: str, runs: int) -> Row:
     return ("train, 4,000 tokens", precision, *figures, f"{peak_memory():,.0f} MiB", f"{2 * rate / 1e9:,.0f}")
 
 
-@one_line_errors()
 def main(
     runs: Annotated[int, typer.Option(min=1, help="Measured steps or batches per row; the median is shown.")] = 15,
     bfloat16_runs: Annotated[int, typer.Option(min=0, help="The same in bfloat16, slow where a CPU lacks it.")] = 2,
@@ -125,4 +124,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

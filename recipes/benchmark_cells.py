@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from seq2seq.cells import CELLS
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import FUSED_CELLS, RecurrenceConfig
-from seq2seq.errors import one_line_errors
 from seq2seq.recurrence import Recurrence
 
 
@@ -36,7 +36,6 @@ def prepare(config: RecurrenceConfig, batch: int, steps: int, units: int) -> Cal
     return run
 
 
-@one_line_errors()
 def main(
     batch: Annotated[int, typer.Option(min=1, help="Rows.")] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each row.")] = 30,
@@ -72,4 +71,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq import package
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import EOS_ID, ModelConfig, SearchConfig
 from seq2seq.corpus import read_text
 from seq2seq.decoder import DecoderState
-from seq2seq.errors import one_line_errors
 from seq2seq.model import Seq2Seq
 from seq2seq.search import Step, search
 from seq2seq.translator.choice import step_among_all
@@ -191,7 +191,6 @@ def startup(folder: Path) -> float:
     return float(run.stdout)
 
 
-@one_line_errors()
 def main(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     source: Annotated[Path, typer.Option(help="What to translate, a text per line.")],
@@ -213,4 +212,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

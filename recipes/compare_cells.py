@@ -18,10 +18,11 @@ from rich.table import Table
 
 from seq2seq import package
 from seq2seq.cells import CELLS
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_tsv
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.errors import ConfigError
 from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
@@ -109,7 +110,6 @@ def figures(out: Path, metric: str) -> tuple[float, str, int, float]:
     return score["value"], f"{score['name']}|{score['signature']}", parameters, statistics.median(rates)
 
 
-@one_line_errors()
 def main(
     out: Annotated[Path, typer.Option(help="Folder for a model folder each, table.txt and table.csv.")] = Path(
         "runs/compare_cells"
@@ -142,4 +142,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -17,9 +17,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from seq2seq.cells import CELLS
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import RecurrenceConfig
 from seq2seq.diagnostics import Flow, gradient_flow
-from seq2seq.errors import one_line_errors
 from seq2seq.recurrence import Recurrence
 
 SYMBOLS, UNITS, ROWS = 8, 32, 32
@@ -148,7 +148,6 @@ def draw_figure(runs: list[Run], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-@one_line_errors()
 def main(
     out: Annotated[Path, typer.Option(help="Folder for table.txt, flow.csv and flow.png.")] = Path(
         "runs/gradient_flow"
@@ -175,4 +174,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

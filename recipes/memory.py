@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.cells import CELLS
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import GATELESS_CELLS, RecurrenceConfig
-from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.errors import ConfigError
 from seq2seq.recurrence import Recurrence
 
 LAGS = [50, 100, 200, 400]
@@ -170,7 +171,6 @@ def draw_figure(
     figure.savefig(out / "memory.png", dpi=120, bbox_inches="tight")
 
 
-@one_line_errors()
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs, tables and memory.png.")] = Path("runs/memory"),
     cell: Annotated[list[str], typer.Option(help="A cell to try; give it again for more.")] = ALL_CELLS,
@@ -213,4 +213,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_lines
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import one_line_errors
 from seq2seq.metrics import Judge
 from seq2seq.training import train
 from seq2seq.translator import report
@@ -90,7 +90,6 @@ def configure(vocabulary: Vocabulary) -> tuple[ModelConfig, TrainingConfig]:
     return model, training
 
 
-@one_line_errors()
 def main(
     data: Path = Path(__file__).parent.parent / "data" / "multi30k",
     source: str = "de",
@@ -156,4 +155,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq import package
+from seq2seq.cli.running import run_recipe
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.errors import ConfigError
 from seq2seq.metrics import score
 from seq2seq.training import train
 from seq2seq.translator import Translator, report
@@ -161,7 +162,6 @@ def show(rows: dict[str, Fields], out: Path) -> None:
         writer.writerows({"variant": name, **row} for name, row in rows.items())
 
 
-@one_line_errors()
 def main(
     data: Annotated[Path, typer.Option(help="The Multi30k folder.")] = Path(__file__).parent.parent
     / "data"
@@ -198,4 +198,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import read_tsv
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
 
 
-@one_line_errors()
 def main(
     out: Path = Path("runs/number_words"),
     data: Path = Path(__file__).parent.parent / "data" / "numbers",
@@ -102,4 +101,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

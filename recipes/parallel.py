@@ -16,10 +16,10 @@ from typing import Annotated, NamedTuple
 import typer
 
 from seq2seq import package
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
-from seq2seq.errors import one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
 
@@ -53,7 +53,6 @@ PRESETS = {
 }
 
 
-@one_line_errors()
 def main(
     texts: list[str],
     columns: tuple[int, int] = (1, 2),
@@ -148,4 +147,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

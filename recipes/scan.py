@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs, read_tsv
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import one_line_errors
 from seq2seq.training import train
 from seq2seq.translator import report
 from seq2seq.vocabulary import Vocabulary
@@ -48,7 +48,6 @@ def divide(pairs: Pairs, split: Split) -> tuple[Pairs, Pairs, Pairs]:
     return train[500:] + alone * (len(train) // 9), train[:500], test
 
 
-@one_line_errors()
 def main(
     split: Split = Split.simple,
     out: Path | None = None,
@@ -138,4 +137,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_recipe(main)

@@ -5,7 +5,6 @@ What is slow to import is imported inside of the commands, so that `--help` answ
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -14,13 +13,10 @@ from seq2seq.cli.average import average
 from seq2seq.cli.check_data import check_data
 from seq2seq.cli.info import info
 from seq2seq.cli.lexicon import lexicon
+from seq2seq.cli.running import run_app
 from seq2seq.cli.score import evaluate, score
 from seq2seq.cli.score_pairs import score_pairs
 from seq2seq.cli.translate import translate
-from seq2seq.errors import ConfigError, one_line_errors
-
-# typer carries its own copy of click or uses click itself, as the version goes.
-UsageFault: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="seq2seq",
@@ -37,13 +33,4 @@ for command in (translate, evaluate, score, score_pairs, info, lexicon, average,
 
 def run(arguments: Sequence[str]) -> None:
     """Run one command line; a user's mistake is one line on standard error and exit code 2."""
-    with one_line_errors():
-        try:
-            code = app(args=list(arguments), prog_name="seq2seq", standalone_mode=False)
-        except UsageFault as fault:
-            message = fault.format_message()  # type: ignore[attr-defined]  # every click exception has it
-            if not arguments:  # typer's answer to no arguments is the help
-                print(message)
-                raise SystemExit(2) from None
-            raise ConfigError(f"{message.rstrip('.')}; see seq2seq --help") from None
-    sys.exit(code)
+    run_app(app, arguments, "seq2seq")

@@ -1,0 +1,39 @@
+"""Running a command line: a user's mistake is one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from seq2seq.errors import ConfigError, one_line_errors
+
+# typer carries its own copy of click or uses click itself, as the version goes.
+UsageFault: Any = typer.BadParameter.__mro__[2]
+
+
+def run_app(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
+    """Run one command line of an app, and end with its exit code."""
+    with one_line_errors():
+        try:
+            code = app(args=list(arguments), prog_name=name, standalone_mode=False)
+        except UsageFault as fault:
+            message = fault.format_message()
+            if not arguments and fault.__class__.__name__ == "NoArgsIsHelpError":  # the message is the help
+                print(message)
+                raise SystemExit(2) from None
+            path = fault.ctx.command_path if fault.ctx else name
+            raise ConfigError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help") from None
+    sys.exit(code)
+
+
+def run_recipe(main: Callable[..., None]) -> NoReturn:
+    """Run the one function of a script, whose parameters are its options."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(one_line_errors()(main))
+    run_app(app, sys.argv[1:], Path(sys.argv[0]).name)
