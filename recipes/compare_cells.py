@@ -24,7 +24,7 @@ from seq2seq.corpus import ParallelText, read_tsv
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError
 from seq2seq.training import train
-from seq2seq.translator import report
+from seq2seq.translator import is_reported, report
 from seq2seq.vocabulary import Vocabulary
 
 DATES = Path(__file__).parent.parent / "data" / "dates"
@@ -83,7 +83,7 @@ def captions(data: Path) -> Task:
 
 
 def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
-    """Train and test with one cell."""
+    """Train and test with one cell, as far as that was not done already."""
     corpus = ParallelDataModule(
         task.pairs,
         task.validation,
@@ -95,10 +95,17 @@ def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
         cache=out.parent / "cache",
     )
     train(task.model.model_copy(update={"cell": cell}), task.training, corpus, out, device=device, smoke=smoke)
-    references = [list(task.test.targets())]
-    report(
-        out, list(task.test.sources()), references, search=task.search, metrics=(task.metric,), samples=0, device=device
-    )
+    if not is_reported(out):
+        report(
+            out,
+            list(task.test.sources()),
+            [list(task.test.targets())],
+            search=task.search,
+            metrics=(task.metric,),
+            samples=0,
+            device=device,
+            smoke=smoke,
+        )
 
 
 def figures(out: Path, metric: str) -> tuple[float, str, int, float]:
@@ -126,9 +133,8 @@ def main(
     out = out / ("dates" if data is None else "multi30k")
     rows = []
     for one in cell:
-        if not (out / one / "metrics.json").exists():  # the last thing that a run writes
-            print(f"\n{one}")
-            run(task, one, out / one, device, smoke)
+        print(f"\n{one}")
+        run(task, one, out / one, device, smoke)
         score, name, parameters, rate = figures(out / one, task.metric)
         rows.append([one, f"{score:.1f}", f"{parameters:,}", f"{rate:,.0f}"])
     table = Table("cell", name, "parameters", "target tokens/s in training", title=f"every cell on {out.name}")

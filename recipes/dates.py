@@ -97,6 +97,7 @@ def main(
         samples=5,
         commands=[f'echo "21 November 2026" | seq2seq translate {out}'],
         device=device,
+        smoke=smoke,
     )
 
 

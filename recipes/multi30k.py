@@ -15,6 +15,7 @@ from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_lines
 from seq2seq.data import ParallelDataModule
+from seq2seq.errors import CorpusError
 from seq2seq.metrics import Judge
 from seq2seq.training import train
 from seq2seq.translator import report
@@ -27,10 +28,13 @@ SEARCH = SearchConfig(beam_size=5, length_penalty="average")
 def read(data: Path, source: str, target: str, tokenised: bool) -> list[ParallelText]:
     """The 29,000 captions of task 1, the validation set and test_2016_flickr."""
     kind = ".lc.norm.tok" if tokenised else ""
-    return [
-        read_lines(data / f"{part}{kind}.{source}.gz", data / f"{part}{kind}.{target}.gz").check()
-        for part in ("train", "val", "test_2016_flickr")
-    ]
+    parts = ("train", "val", "test_2016_flickr")
+    texts = [[data / f"{part}{kind}.{language}.gz" for language in (source, target)] for part in parts]
+    for path in chain(*texts):
+        if not path.exists():
+            prepare = f"python data/multi30k/prepare.py{' --tokenised' if tokenised else ''}"
+            raise CorpusError(f"{path} must be there, and is not; run {prepare} once, or say --data FOLDER")
+    return [read_lines(*paths).check() for paths in texts]
 
 
 def judges(tokenised: bool) -> list[Judge]:
@@ -149,8 +153,9 @@ def main(
         search=SEARCH,
         metrics=judges(tokenised),
         samples=5,
-        commands=[f"seq2seq translate {out} < captions.{source}"],
+        commands=[f"seq2seq translate {out} < captions{'.lc.norm.tok' if tokenised else ''}.{source}"],
         device=device,
+        smoke=smoke,
     )
 
 

@@ -27,7 +27,7 @@ from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError
 from seq2seq.metrics import score
 from seq2seq.training import train
-from seq2seq.translator import Translator, report
+from seq2seq.translator import Translator, is_reported, report
 from seq2seq.vocabulary import Vocabulary
 
 Fields = dict[str, Any]
@@ -87,10 +87,17 @@ class Plan(NamedTuple):
     smoke: bool
 
 
-def run(name: str, seed: int, texts: list[ParallelText], languages: tuple[str, str], out: Path, plan: Plan) -> None:
-    """Train one variant with one seed, and translate the test set."""
-    variant, (pairs, validation, test) = VARIANTS[name], texts
-    vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), variant.subwords, kind="unigram")
+def run(
+    variant: Variant,
+    seed: int,
+    texts: list[ParallelText],
+    vocabulary: Vocabulary,
+    languages: tuple[str, str],
+    out: Path,
+    plan: Plan,
+) -> None:
+    """Train one variant with one seed and translate the test set, as far as that was not done already."""
+    pairs, validation, test = texts
     model, training = configure(vocabulary)
     model = model.model_copy(update=variant.model)
     training = training.model_copy(update={**variant.training, "seed": seed})
@@ -105,15 +112,17 @@ def run(name: str, seed: int, texts: list[ParallelText], languages: tuple[str, s
         cache=out.parent / f"cache-{variant.subwords}",
     )
     train(model, training, corpus, out, device=plan.device, epochs=plan.epochs, languages=languages, smoke=plan.smoke)
-    report(
-        out,
-        list(test.sources()),
-        [list(test.targets())],
-        search=SEARCH,
-        metrics=judges(plan.tokenised),
-        samples=0,
-        device=plan.device,
-    )
+    if not is_reported(out):
+        report(
+            out,
+            list(test.sources()),
+            [list(test.targets())],
+            search=SEARCH,
+            metrics=judges(plan.tokenised),
+            samples=0,
+            device=plan.device,
+            smoke=plan.smoke,
+        )
 
 
 def figures(folders: list[Path]) -> Fields:
@@ -183,14 +192,19 @@ def main(
     if wrong := [one for one in variant if one not in VARIANTS]:
         raise ConfigError(f"--variant must be one of {', '.join(VARIANTS)}; got {', '.join(wrong)}")
     texts, plan = read(data, source, target, tokenised), Plan(tokenised, epochs, device, smoke)
+    names = dict.fromkeys(["full", *variant])
+    lines = list(chain(texts[0].sources(), texts[0].targets()))
+    vocabularies = {
+        size: Vocabulary.train(lines, size, kind="unigram") for size in {VARIANTS[name].subwords for name in names}
+    }
     rows: dict[str, Fields] = {}
-    for name in dict.fromkeys(["full", *variant]):
+    for name in names:
         stem = re.sub(r"\W+", "-", name.lower())
         folders = [out / f"{stem}-{seed}" for seed in range(1, VARIANTS[name].seeds + 1)]
         for seed, folder in enumerate(folders, start=1):
-            if not (folder / "metrics.json").exists():  # the last thing that a run writes
-                print(f"\n{name}, seed {seed}")
-                run(name, seed, texts, (source, target), folder, plan)
+            print(f"\n{name}, seed {seed}")
+            vocabulary = vocabularies[VARIANTS[name].subwords]
+            run(VARIANTS[name], seed, texts, vocabulary, (source, target), folder, plan)
         rows[name] = figures(folders)
         if name == "full":
             rows[f"ensemble of {len(folders)}"] = ensemble(folders, texts, plan)

@@ -97,6 +97,7 @@ def main(
         samples=5,
         commands=[f'echo "four hundred and ninety-seven" | seq2seq translate {out}'],
         device=device,
+        smoke=smoke,
     )
 
 

@@ -72,6 +72,18 @@ def main(
 ) -> None:
     """Train on most of the pairs, then translate those that were held out."""
     size = PRESETS[preset]
+    training = TrainingConfig(
+        max_epochs=size.epochs,
+        batch_tokens=batch_tokens or size.batch_tokens,
+        learning_rate=size.learning_rate,
+        schedule="plateau",
+        warmup_steps=200,
+        label_smoothing=0.1,
+        ema_decay=0.995,  # what 200 steps have in common; the rate stays high until the scores no longer grow
+        monitor="bleu",
+        early_stopping=size.patience,
+    )
+
     cache = out / "cache"
     pairs, validation, test = hold_out(read_places(texts, columns, keys), cache=cache)
 
@@ -97,17 +109,6 @@ def main(
         embedding_dropout=size.embedding_dropout,
         hidden_dropout=size.dropout,
         output_dropout=size.dropout,
-    )
-    training = TrainingConfig(
-        max_epochs=size.epochs,
-        batch_tokens=batch_tokens or size.batch_tokens,
-        learning_rate=size.learning_rate,
-        schedule="plateau",
-        warmup_steps=200,
-        label_smoothing=0.1,
-        ema_decay=0.995,  # what 200 steps have in common; the rate stays high until the scores no longer grow
-        monitor="bleu",
-        early_stopping=size.patience,
     )
     corpus = ParallelDataModule(
         pairs,
@@ -143,6 +144,7 @@ def main(
         samples=5,
         commands=[f"seq2seq translate {out} < text.{languages[0]}"],
         device=device,
+        smoke=smoke,
     )
 
 

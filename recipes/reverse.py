@@ -96,6 +96,7 @@ def main(
         samples=5,
         commands=[f'echo "translator" | seq2seq translate {out}'],
         device=device,
+        smoke=smoke,
     )
 
 

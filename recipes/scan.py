@@ -133,6 +133,7 @@ def main(
         samples=5,
         commands=[f'echo "jump around left twice" | seq2seq translate {out}'],
         device=device,
+        smoke=smoke,
     )
 
 

@@ -26,7 +26,11 @@ def check_result(result: CompletedProcess[str], folder: Path) -> None:
     assert "seq2seq translate" in result.stdout
     assert "Traceback" not in result.stderr
     # A handful of words cannot fill a vocabulary meant for real text, and is told so; nothing else is to be warned of.
-    warned = [line for line in (result.stderr + result.stdout).splitlines() if "Warning" in line]
+    warned = [
+        line
+        for line in (result.stderr + result.stdout).splitlines()
+        if line.lower().startswith("warning") or "Warning" in line
+    ]
     assert all("tokens, got size=" in line for line in warned)
 
 
@@ -87,10 +91,25 @@ def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
     assert settings["model"]["attention"] == "none"
     assert settings["model"]["reverse_source"] is True
     assert json.loads((tmp_path / "x" / "full-3" / "config.json").read_text())["training"]["settings"]["seed"] == 3
-    again = run("multi30k_ablations.py", *arguments, "--variant", "full", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "epoch" not in again.stdout
     assert "ensemble of 3" in (tmp_path / "x" / "table.txt").read_text()
+
+
+@pytest.mark.slow
+def test_ablations_take_a_trial_for_no_result_and_make_no_result_again(captions, tmp_path):
+    arguments = ["--data", captions, "--source", "de", "--target", "en", "--out", "x", "--variant", "full"]
+    trial = run("multi30k_ablations.py", *arguments, "--smoke", cwd=tmp_path)
+    assert trial.returncode == 0, trial.stderr
+    metrics = [tmp_path / "x" / f"full-{seed}" / "metrics.json" for seed in (1, 2, 3)]
+    made = []
+    for said in ("epoch 2/2", "is finished"):
+        result = run("multi30k_ablations.py", *arguments, "--epochs", 2, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count(said) == 3
+        made.append([path.stat().st_mtime_ns for path in metrics])
+    assert made[0] == made[1]
+    other = run("multi30k_ablations.py", *arguments, "--epochs", 1, cwd=tmp_path)
+    assert other.returncode == 2
+    assert "training.max_epochs: 2, now 1" in other.stderr
 
 
 @pytest.mark.slow
@@ -98,6 +117,16 @@ def test_ablations_refuse_an_unknown_variant_in_one_line(captions, tmp_path):
     result = run("multi30k_ablations.py", "--data", captions, "--variant", "transformer", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: --variant must be one of full, ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "many"], ["--nosuch"], ["--device"]])
+def test_a_wrong_option_is_one_line(arguments, tmp_path):
+    result = run("dates.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert arguments[0] in result.stderr
+    assert result.stderr.endswith("; see dates.py --help\n")
     assert result.stderr.count("\n") == 1
 
 

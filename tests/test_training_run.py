@@ -1,7 +1,10 @@
 """A whole run: what it writes, and what it refuses."""
 
 import csv
+import io
 import json
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,3 +108,18 @@ def test_the_better_model_is_the_one_with_less_loss_or_more_score() -> None:
 
     assert value("loss", 1.0) > value("loss", 2.0) > value("loss", float("nan"))
     assert value("bleu", 30.0) > value("bleu", 20.0) > value("bleu", float("nan"))
+
+
+def test_a_terminal_shows_epochs_from_1_and_metrics_that_can_be_read(tmp_path: Path, monkeypatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    for name, value in {"TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    run(tmp_path / "run", tmp_path / "cache", epochs=2, learning_rate=3e-5)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    bars = [line for line in lines if line.startswith("Epoch")]
+    assert {line.split()[1] for line in bars} == {"1/2", "2/2"}
+    assert re.search(r" loss: \d\.\d{3} tokens/s: [\d,]+ rate: 3e-05 gradient: \d+\.\d\d", bars[-1])

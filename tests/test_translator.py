@@ -16,8 +16,9 @@ from translators import SEARCH, TEXTS, VOCABULARY, agree, build, packaged
 from seq2seq import package
 from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.model import Seq2Seq
 from seq2seq.search import EnsembleState
-from seq2seq.translator import Translator, report
+from seq2seq.translator import Translator, is_reported, report
 from seq2seq.translator import batches as batches_module
 from seq2seq.translator import ensemble as ensemble_module
 from seq2seq.translator.batches import Budget
@@ -267,6 +268,20 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     assert translator.translate("a fox", SEARCH) in printed
     assert printed.rstrip().endswith("go")
     package.load(folder)
+
+
+def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, tmp_path: Path) -> None:
+    model = translator.package.model
+    package.save(tmp_path, model, VOCABULARY, VOCABULARY)
+    assert not is_reported(tmp_path)
+    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",), smoke=True)
+    assert is_reported(tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["sentences"] == 20
+    torch.manual_seed(1)
+    package.save(tmp_path, Seq2Seq(model.config), VOCABULARY, VOCABULARY)
+    assert not is_reported(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    assert not is_reported(tmp_path)
 
 
 def test_translating_is_quick_to_start_and_imports_no_training(folder: Path) -> None:

@@ -81,7 +81,8 @@ class SearchOptions:
         ),
     ] = None
     beam_groups: Annotated[
-        int, option(BEAM, "Divide the beam into so many groups that avoid each other's words: diverse --n-best.")
+        int,
+        option(BEAM, "Divide the beam into so many groups that avoid each other's words: other --n-best, each once."),
     ] = 1
     diversity: Annotated[float, option(BEAM, "How much groups avoid each other.")] = 0.5
     max_length: Annotated[int, option(LENGTHS, "Tokens that a translation has at most.")] = 256

@@ -44,7 +44,7 @@ class SearchConfig(Config):
     """The same for `<unk>`."""
     beam_groups: Size = 1
     """Divide the beam into so many groups, each steered away from the tokens that those before it choose; `n_best` are
-    taken evenly from all of them (Vijayakumar et al. 2018)."""
+    taken evenly from all of them, and are fewer where several groups say the same (Vijayakumar et al. 2018)."""
     diversity: Annotated[float, Field(ge=0)] = 0.5
     """Of several `beam_groups`: what a token loses in the ranking for each time that an earlier group chose it."""
     shortlist: Size | None = None

@@ -46,7 +46,8 @@ def machine(trainer: Trainer) -> str:
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
     else:
-        kind = f"{device.type.upper()} ({platform.machine()}, {torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        kind = f"{device.type.upper()} ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
     processes = f"{trainer.world_size} processes, " if trainer.world_size > 1 else ""
     return f"{processes}{kind}, torch {torch.__version__}"
 

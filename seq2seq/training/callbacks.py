@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
+from rich.progress import BarColumn
 
 from seq2seq import package
 from seq2seq.memory import give_back
@@ -20,6 +21,14 @@ from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import in_first_process, say
 
 CURVES = "curves.png"
+
+SHOWN = {
+    "loss": ("loss", ".3f"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+    "learning_rate": ("rate", ".2g"),
+    "gradient_norm": ("gradient", ".2f"),
+}
+"""What the bar names what is logged, and how it writes it."""
 
 GIVE_BACK_STEPS = 50
 """Batches between two times that free memory is given back."""
@@ -177,8 +186,18 @@ class ProgressBar(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         shown = super().get_metrics(trainer, pl_module)
-        shown.pop("v_num", None)
-        return shown
+        return {name: f"{shown[key]:{form}}" for key, (name, form) in SHOWN.items() if key in shown}
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        columns = super().configure_columns(trainer)
+        for column in columns:
+            if isinstance(column, BarColumn):
+                column.bar_width = 10  # or the metrics do not fit beside it
+        return columns
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Epochs count from 1 wherever we name them; the width is that of "Validation", or the bars would jump.
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}".ljust(len(self.validation_description))
 
 
 class GiveBack(Callback):

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING
 
 from torch import distributed
 
+from seq2seq import package
 from seq2seq.config import SearchConfig
-from seq2seq.package import CARD
+from seq2seq.corpus.watching import waited
+from seq2seq.package import CARD, WEIGHTS, Metadata
 from seq2seq.translator.translator import Translator
 
 if TYPE_CHECKING:
     from seq2seq.metrics import Judge
 
+METRICS = "metrics.json"
 TEST_HEADING = "## Test set"
+SMOKE_SENTENCES = 20
 
 
 def report(
@@ -34,6 +38,7 @@ def report(
     samples: int = 5,
     commands: Sequence[str] = (),
     device: str = "auto",
+    smoke: bool = False,
 ) -> None:
     """Translate a test set; write `metrics.json` and the model card; print scores, samples and commands.
 
@@ -48,6 +53,7 @@ def report(
         samples: how many translations to print, evenly spread over the test set.
         commands: what the user may type next.
         device: as of `Translator.load`.
+        smoke: a few sentences only, to see that everything works.
     """
     if not _is_first_process():
         return
@@ -55,9 +61,12 @@ def report(
     from seq2seq.metrics import score
 
     folder = Path(folder)
+    if smoke:
+        sources, references = sources[:SMOKE_SENTENCES], [lines[:SMOKE_SENTENCES] for lines in references]
     translator = Translator.load(folder, device)
     started = time.perf_counter()
-    hypotheses = translator.translate(sources, search)
+    with waited(f"Translating {len(sources):,} test sentences"):
+        hypotheses = translator.translate(sources, search)
     seconds = time.perf_counter() - started
     scores = {
         metric if isinstance(metric, str) else metric.metric: score(metric, hypotheses, references)
@@ -69,8 +78,9 @@ def report(
         "test_set": checksum(sources, references),
         "seconds": round(seconds, 2),
         "search": search.model_dump(),
+        "weights": _weights_checksum(translator.package.metadata),
     }
-    _write(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [str(result) for result in scores.values()]
     _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
 
@@ -83,10 +93,24 @@ def report(
         print(f"  {command}")
 
 
+def is_reported(folder: str | os.PathLike[str]) -> bool:
+    """Whether `metrics.json` tells of the very weights that lie in the folder."""
+    try:
+        content = json.loads((Path(folder) / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    found: str | None = content.get("weights")
+    return found == _weights_checksum(package.load(folder).metadata)
+
+
 def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str:
     """What tells whether two scores belong to the same test set: as `cat SOURCES REFERENCES | sha256sum` does."""
     lines = chain(sources, *references)
     return "sha256:" + hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def _weights_checksum(metadata: Metadata) -> str:
+    return f"sha256:{metadata.files[WEIGHTS].sha256}"
 
 
 def _is_first_process() -> bool:
