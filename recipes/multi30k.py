@@ -32,8 +32,11 @@ def read(data: Path, source: str, target: str, tokenised: bool) -> list[Parallel
     texts = [[data / f"{part}{kind}.{language}.gz" for language in (source, target)] for part in parts]
     for path in chain(*texts):
         if not path.exists():
-            prepare = f"python data/multi30k/prepare.py{' --tokenised' if tokenised else ''}"
-            raise CorpusError(f"{path} must be there, and is not; run {prepare} once, or say --data FOLDER")
+            options = f"--languages {source} {target}{' --tokenised' if tokenised else ''}"
+            raise CorpusError(
+                f"{path} must be there, and is not; "
+                f"run python data/multi30k/prepare.py {options} once, or say --data FOLDER"
+            )
     return [read_lines(*paths).check() for paths in texts]
 
 

@@ -139,6 +139,14 @@ def test_missing_data_is_one_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_missing_captions_are_told_how_to_get(tmp_path):
+    result = run("multi30k.py", "--source", "fr", "--tokenised", "--data", tmp_path, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path / 'train.lc.norm.tok.fr.gz'} must be there")
+    assert "run python data/multi30k/prepare.py --languages fr en --tokenised once" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_parallel_reads_two_files_a_table_and_json_lines(tmp_path):
     """The pairs are the same in each, so that the parts held out are, and the scores."""
     words = [(f"{one} {two}", f"{two} {one}") for one in "abcdefghij" for two in "klmnopqrst"]
