@@ -65,6 +65,7 @@ def configure(vocabulary: Vocabulary) -> tuple[ModelConfig, TrainingConfig]:
         the same with moving average, 20 epochs, seed 2  19.9  28.3  32.1  33.5  34.6  (stopped for the next)
         decoder of 256, four heads, moving average,      21.1  29.8  32.6  34.7  36.1  36.4  37.5  37.0  38.2  37.6
         dropout .2/.3/.3, 15 epochs: what is below       37.7  37.6  37.3  37.6  37.6
+        the same with dropout .3/.4/.4, 20 epochs        18.0  27.3  31.0  32.5  (not finished)
 
     The last, German to English, from raw text:          22.7  31.9  34.6  36.2  37.6  38.3  38.7  39.4  39.7  40.1
                                                          40.3  40.1  40.2  40.1  40.2

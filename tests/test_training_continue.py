@@ -218,7 +218,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TranslationModule, "__init__", lambda *_: pytest.fail("a model was made"))
         assert reverse(out, max_epochs=1) == out
-    assert "is finished; --restart trains anew" in capfd.readouterr().err
+    assert "is finished; --restart or another --out trains anew" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
     with pytest.raises(TrainingError, match=r"holds a finished training .*max_epochs: 1, now 2"):
         reverse(out, max_epochs=2)

@@ -275,13 +275,16 @@ def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, 
     package.save(tmp_path, model, VOCABULARY, VOCABULARY)
     assert not is_reported(tmp_path)
     report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",), smoke=True)
-    assert is_reported(tmp_path)
+    assert not is_reported(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["sentences"] == 20
+    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",))
+    assert is_reported(tmp_path)
     torch.manual_seed(1)
     package.save(tmp_path, Seq2Seq(model.config), VOCABULARY, VOCABULARY)
     assert not is_reported(tmp_path)
-    (tmp_path / "metrics.json").write_text("{")
-    assert not is_reported(tmp_path)
+    for broken in ("{", "[]", "{}"):
+        (tmp_path / "metrics.json").write_text(broken)
+        assert not is_reported(tmp_path)
 
 
 def test_translating_is_quick_to_start_and_imports_no_training(folder: Path) -> None:

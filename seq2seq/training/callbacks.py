@@ -186,7 +186,9 @@ class ProgressBar(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         shown = super().get_metrics(trainer, pl_module)
-        return {name: f"{shown[key]:{form}}" for key, (name, form) in SHOWN.items() if key in shown}
+        shown.pop("v_num", None)
+        ours = {name: f"{shown.pop(key):{form}}" for key, (name, form) in SHOWN.items() if key in shown}
+        return {**ours, **shown}
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         columns = super().configure_columns(trainer)

@@ -77,7 +77,7 @@ def train(
     checkpoints = Checkpoints(out / "checkpoints")
     found = look_for_state(out, checkpoints, settings, restart)
     if found and found.finished:
-        say(f"the training in {out} is finished; --restart trains anew")
+        say(f"the training in {out} is finished; --restart or another --out trains anew")
         return out
     quieten()
     seed_everything(config.seed, verbose=False)

@@ -78,7 +78,7 @@ def report(
         "test_set": checksum(sources, references),
         "seconds": round(seconds, 2),
         "search": search.model_dump(),
-        "weights": _weights_checksum(translator.package.metadata),
+        "weights": None if smoke else _weights_checksum(translator.package.metadata),
     }
     _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [str(result) for result in scores.values()]
@@ -94,13 +94,12 @@ def report(
 
 
 def is_reported(folder: str | os.PathLike[str]) -> bool:
-    """Whether `metrics.json` tells of the very weights that lie in the folder."""
+    """Whether `metrics.json` tells of the very weights that lie in the folder, on the whole test set."""
     try:
-        content = json.loads((Path(folder) / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        weights: str | None = json.loads((Path(folder) / METRICS).read_text(encoding="utf-8"))["weights"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    found: str | None = content.get("weights")
-    return found == _weights_checksum(package.load(folder).metadata)
+    return weights == _weights_checksum(package.load(folder).metadata)
 
 
 def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str:
