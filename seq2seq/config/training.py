@@ -51,6 +51,8 @@ class TrainingConfig(Config):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
+    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    """R-Drop's alpha: read every pair twice, under two dropouts, and punish that the two disagree; 5 is usual."""
     subword_sampling: Annotated[float, Field(gt=0, le=1)] | None = None
     """Divide the training texts into tokens anew in every epoch, at random: for unigram vocabularies the exponent alpha
     (0.1 to 0.5 are usual, small is wild), for bpe the probability of leaving out a merge (0.1 is usual)."""

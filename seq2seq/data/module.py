@@ -38,6 +38,10 @@ class Batch(NamedTuple):
     target_lengths: Tensor
     indices: Tensor
 
+    def repeat(self, times: int) -> Batch:
+        """Every pair so many times, side by side."""
+        return self if times == 1 else Batch(*(part.repeat_interleave(times, dim=0) for part in self))
+
 
 class Batches:
     """The batches of one rank, epoch after epoch; iterate over it once per epoch.

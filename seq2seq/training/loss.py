@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from seq2seq.config import ModelConfig, TrainingConfig
+from seq2seq.errors import ConfigError
+
 BLOCK_NUMBERS = 1 << 21
 """Logits per block: 8 MiB in float32."""
 
@@ -30,13 +33,13 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        context: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, alpha: float
     ) -> tuple[Tensor, Tensor]:
         rows, vocabulary, device = features.shape[0], weight.shape[0], features.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         needs_gradient = any(context.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
-        block = max(1, BLOCK_NUMBERS // vocabulary)
+        block = 2 * max(1, BLOCK_NUMBERS // (2 * vocabulary))
         smoothed = features.new_zeros((), dtype=torch.float64)
         plain = features.new_zeros((), dtype=torch.float64)
         low_features, low_weight = features.to(precision), weight.to(precision)
@@ -45,7 +48,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 part = slice(start, start + block)
                 logits = bias.repeat(len(low_features[part]), 1)
                 add_product(logits, low_features[part], low_weight.t())
-                losses, gradient = block_losses(logits, targets[part], smoothing)
+                losses, gradient = block_losses(logits, targets[part], smoothing, alpha)
                 smoothed += losses[0]
                 plain += losses[1]
                 if needs_gradient:
@@ -61,7 +64,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None
+        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None, None
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -72,12 +75,15 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += torch.mm(left, right)
 
 
-def block_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def block_losses(
+    logits: Tensor, targets: Tensor, smoothing: float, alpha: float
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Loss sums (smoothed, plain) of a block, and the gradient of the smoothed one, written over the logits."""
     vocabulary = logits.shape[1]
     rows = torch.arange(len(targets), device=logits.device)
     chosen = logits[rows, targets]
     mean = logits.mean(dim=1) if smoothing else chosen
+    ratios = logits[0::2] - logits[1::2] if alpha else None
     # One exponential per logit serves both the normaliser and the softmax.
     largest = logits.amax(dim=1, keepdim=True)
     exponentials = logits.sub_(largest).exp_()
@@ -86,10 +92,45 @@ def block_losses(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[tup
     plain = (normaliser - chosen).sum()
     smoothed = (1 - smoothing) * plain + smoothing * (normaliser - mean).sum()
     gradient = exponentials.div_(total)
+    if ratios is not None:
+        ratios -= (normaliser[0::2] - normaliser[1::2]).unsqueeze(1)
+        smoothed += alpha * add_divergence(gradient, ratios, alpha)
     if smoothing:
         gradient -= smoothing / vocabulary
     gradient[rows, targets] -= 1 - smoothing
     return (smoothed, plain), gradient
+
+
+def add_divergence(probabilities: Tensor, ratios: Tensor, alpha: float) -> Tensor:
+    """Half the sum of the divergences KL(p || q) and KL(q || p) of rows 0 and 1, 2 and 3, ...; alpha times its gradient
+    is added to the probabilities.
+
+    Args:
+        ratios: log p - log q, in nats; overwritten.
+    """
+    p, q = probabilities[0::2], probabilities[1::2]
+    there = (p * ratios).sum(dim=1, keepdim=True)
+    back = (q * ratios).sum(dim=1, keepdim=True)
+    apart = p - q
+    more_p = (ratios - there).mul_(p).add_(apart)
+    more_q = ratios.sub_(back).mul_(q).add_(apart)
+    p.add_(more_p, alpha=alpha / 2)
+    q.sub_(more_q, alpha=alpha / 2)
+    return (there - back).sum() / 2
+
+
+def check_r_drop(model: ModelConfig, training: TrainingConfig) -> None:
+    """Refuse R-Drop where both readings of a sentence would be the same.
+
+    Raises:
+        ConfigError: for a model without dropout.
+    """
+    names = [name for name in type(model).model_fields if name.endswith("_dropout") and name != "variational_dropout"]
+    if training.r_drop and not any(getattr(model, name) for name in names):
+        raise ConfigError(
+            f"r_drop compares two dropouts of one sentence, got r_drop={training.r_drop} and a model without any; "
+            "set embedding_dropout, hidden_dropout or output_dropout"
+        )
 
 
 def linear_cross_entropy(
@@ -98,11 +139,15 @@ def linear_cross_entropy(
     bias: Float[Tensor, "vocabulary"],
     targets: Int[Tensor, "rows"],
     smoothing: float = 0.0,
+    alpha: float = 0.0,
 ) -> Losses:
-    """Cross-entropy summed over the rows, with label smoothing (Szegedy et al. 2016, arXiv:1512.00567).
+    """Cross-entropy summed over the rows, with label smoothing (Szegedy et al. 2016, arXiv:1512.00567) and R-Drop (Wu
+    et al. 2021, arXiv:2106.14448).
 
     Args:
         smoothing: share of the probability that the training target spreads over the whole vocabulary.
+        alpha: of R-Drop. Unless it is 0, rows 2i and 2i + 1 are one token under two dropouts, p and q: their smoothed
+            losses grow by alpha / 2 times KL(p || q) + KL(q || p).
     """
-    smoothed, plain = LinearCrossEntropy.apply(features, weight, bias, targets, smoothing)  # type: ignore[no-untyped-call]  # torch's is
+    smoothed, plain = LinearCrossEntropy.apply(features, weight, bias, targets, smoothing, alpha)  # type: ignore[no-untyped-call]  # torch's is
     return Losses(smoothed, plain)

@@ -19,7 +19,7 @@ from seq2seq.metrics import Score
 from seq2seq.model import Seq2Seq
 from seq2seq.search import search
 from seq2seq.training.guard import StepGuard, not_finite
-from seq2seq.training.loss import Losses, linear_cross_entropy
+from seq2seq.training.loss import Losses, check_r_drop, linear_cross_entropy
 from seq2seq.training.processes import gather, say
 from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
@@ -63,6 +63,7 @@ class TranslationModule(LightningModule):
         self.model = Seq2Seq(model)
         freeze(self.model, training.freeze)
         check_sampling(model, training)
+        check_r_drop(model, training)
         self.training_config = training
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
@@ -86,14 +87,27 @@ class TranslationModule(LightningModule):
         schedulers: list[Any] = build_schedulers(optimizer, self.training_config, total)
         return [optimizer], schedulers
 
-    def losses(self, batch: Batch, smoothing: float, ratio: float = 1.0) -> tuple[Losses, int]:
-        """Summed losses of a batch, and how many target tokens it holds; `ratio` is the share of true tokens read."""
-        features = self.features(batch, ratio)
+    def losses(self, batch: Batch, smoothing: float, ratio: float = 1.0, alpha: float = 0.0) -> tuple[Losses, int]:
+        """Summed losses of a batch, and how many target tokens it holds; `ratio` is the share of true tokens read.
+
+        With an `alpha` for R-Drop every sentence is read twice, and the losses are the means over both.
+        """
+        copies = 2 if alpha else 1
+        features = self.features(batch.repeat(copies), ratio)
         is_token = batch.target != PAD_ID
+        # The copies of a token become neighbours.
+        features = features.unflatten(0, (-1, copies)).transpose(1, 2)[is_token].flatten(0, 1)
+        targets = batch.target[is_token]
         output = self.model.output
-        squeezed = self.model.squeeze(features[is_token])
-        losses = linear_cross_entropy(squeezed, output.weight, output.bias, batch.target[is_token], smoothing)
-        return losses, len(squeezed)
+        losses = linear_cross_entropy(
+            self.model.squeeze(features),
+            output.weight,
+            output.bias,
+            targets.repeat_interleave(copies),
+            smoothing,
+            alpha,
+        )
+        return Losses(losses.smoothed / copies, losses.plain / copies), len(targets)
 
     def features(self, batch: Batch, ratio: float) -> Tensor:
         """What the output layer reads after the true tokens, or after a mixture of these and some that were drawn."""
@@ -111,8 +125,9 @@ class TranslationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batch = batch
-        ratio = teacher_forcing_ratio(self.training_config, self.global_step)
-        losses, tokens = self.losses(batch, self.training_config.label_smoothing, ratio)
+        config = self.training_config
+        ratio = teacher_forcing_ratio(config, self.global_step)
+        losses, tokens = self.losses(batch, config.label_smoothing, ratio, config.r_drop)
         self.step_sums = self.step_sums.to(self.device) + torch.stack([losses.plain, losses.plain.new_tensor(tokens)])
         return losses.smoothed
 
