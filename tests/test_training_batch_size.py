@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from reversing import assert_same, content, reverse, rows
-from tiny import data_module, module_of, training_config
+from tiny import data_module, model_config, module_of, training_config
 
 from seq2seq import package
 from seq2seq.data import Budget
@@ -67,6 +67,16 @@ def test_a_trial_takes_as_much_as_its_batch_is_large(tmp_path: Path) -> None:
     # Five times the tokens; what the process has kept of earlier memory is not seen to grow.
     assert used[1] > 2 * used[0] > 0
     assert_same(weights, dict(module.named_parameters()))
+
+
+def test_a_trial_reads_twice_if_the_training_will(tmp_path: Path) -> None:
+    module = module_of(training_config(**AUTO, r_drop=1.0), model_config(hidden_dropout=0.1))
+    trial = Trial(module, data_module(tmp_path, module.training_config), torch.device("cpu"))
+    sizes = []
+    trial.module.model.encoder.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    trial.train(1000)
+    once = 1000 // trial.data.train_tokens.lengths.max()
+    assert sizes == [2 * once]
 
 
 def fixed(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:

@@ -51,6 +51,9 @@ class TrainingConfig(Config):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
+    dropout_start: Annotated[int, Field(ge=0)] = 0
+    """Late dropout: the steps before dropout of any kind, and R-Drop, set in. A model that knows nothing yet learns
+    faster without, and cannot overfit."""
     r_drop: Annotated[float, Field(ge=0)] = 0.0
     """R-Drop's alpha: read every pair twice, under two dropouts, and punish that the two disagree; 5 is usual."""
     subword_sampling: Annotated[float, Field(gt=0, le=1)] | None = None

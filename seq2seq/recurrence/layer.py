@@ -85,7 +85,7 @@ class Layer(nn.Module):
         """All steps, time first or packed: see `time`."""
         if not self.fused or masks.recur or (batch_sizes is not None and kernel_is_slow(inputs)):
             return unroll(self.cells, inputs, batch_sizes, state, masks.steps, self.compiled)
-        return run_kernel(cast(list[FusedCell], self.cells), inputs, batch_sizes, state, self.training)
+        return run_kernel(cast(list[FusedCell], self.cells), inputs, batch_sizes, state, torch.is_grad_enabled())
 
     def step(
         self, inputs: Float[Tensor, "rows features"], state: CellState, masks: StepMasks = StepMasks()

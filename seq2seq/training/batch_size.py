@@ -190,7 +190,7 @@ class Trial:
         ratio = 1.0 if self.config.teacher_forcing == "always" else self.config.teacher_forcing_floor
         batch = self.batch(max(1, tokens // max(source, target)), source, target)
         self.module.train()
-        losses, _ = self.module.losses(batch, self.config.label_smoothing, ratio)
+        losses, _ = self.module.losses(batch, self.config.label_smoothing, ratio, self.config.r_drop)
         losses.smoothed.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

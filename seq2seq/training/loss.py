@@ -119,17 +119,17 @@ def add_divergence(probabilities: Tensor, ratios: Tensor, alpha: float) -> Tenso
     return (there - back).sum() / 2
 
 
-def check_r_drop(model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuse R-Drop where both readings of a sentence would be the same.
+def check_dropout(model: ModelConfig, training: TrainingConfig) -> None:
+    """Refuse R-Drop and late dropout where there is none.
 
     Raises:
         ConfigError: for a model without dropout.
     """
     names = [name for name in type(model).model_fields if name.endswith("_dropout") and name != "variational_dropout"]
-    if training.r_drop and not any(getattr(model, name) for name in names):
+    if (training.r_drop or training.dropout_start) and not any(getattr(model, name) for name in names):
         raise ConfigError(
-            f"r_drop compares two dropouts of one sentence, got r_drop={training.r_drop} and a model without any; "
-            "set embedding_dropout, hidden_dropout or output_dropout"
+            f"r_drop and dropout_start need a model with dropout, got {training.r_drop}, {training.dropout_start} "
+            "and none; set embedding_dropout, hidden_dropout or output_dropout"
         )
 
 

@@ -19,7 +19,7 @@ from seq2seq.metrics import Score
 from seq2seq.model import Seq2Seq
 from seq2seq.search import search
 from seq2seq.training.guard import StepGuard, not_finite
-from seq2seq.training.loss import Losses, check_r_drop, linear_cross_entropy
+from seq2seq.training.loss import Losses, check_dropout, linear_cross_entropy
 from seq2seq.training.processes import gather, say
 from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
@@ -63,7 +63,7 @@ class TranslationModule(LightningModule):
         self.model = Seq2Seq(model)
         freeze(self.model, training.freeze)
         check_sampling(model, training)
-        check_r_drop(model, training)
+        check_dropout(model, training)
         self.training_config = training
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
@@ -127,7 +127,9 @@ class TranslationModule(LightningModule):
         self.batch = batch
         config = self.training_config
         ratio = teacher_forcing_ratio(config, self.global_step)
-        losses, tokens = self.losses(batch, config.label_smoothing, ratio, config.r_drop)
+        drops = self.global_step >= config.dropout_start
+        self.model.train(drops)
+        losses, tokens = self.losses(batch, config.label_smoothing, ratio, config.r_drop if drops else 0.0)
         self.step_sums = self.step_sums.to(self.device) + torch.stack([losses.plain, losses.plain.new_tensor(tokens)])
         return losses.smoothed
 

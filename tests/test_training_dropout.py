@@ -1,11 +1,15 @@
-"""R-Drop against its formula, and against a training that reads once."""
+"""R-Drop against its formula and a training that reads once; late dropout against a training without."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tiny import data_module, fit, model_config, module_of, training_config
+from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
 from seq2seq.data import Batch
 from seq2seq.errors import ConfigError
@@ -80,7 +84,33 @@ def test_a_training_with_it_learns(tmp_path: Path, teacher_forcing: str) -> None
     assert losses[1] < 0.8 * losses[0]
 
 
-def test_without_dropout_it_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"r_drop compares two dropouts of one sentence, got r_drop=5\.0"):
-        module_of(training_config(r_drop=5.0))
-    module_of(training_config(r_drop=5.0), model_config(recurrent_dropout=0.1, fused=False))
+class Weights(Callback):
+    """All weights after every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:  # noqa: ARG002
+        self.seen.append(parameters_to_vector(pl_module.parameters()).detach().clone())
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 5.0])
+def test_before_late_dropout_sets_in_there_is_none(tmp_path: Path, r_drop: float) -> None:
+    without, late = Weights(), Weights()
+    fit(tmp_path, training_config(), callbacks=[without])
+    dropped = model_config(embedding_dropout=0.3, recurrent_dropout=0.3, source_word_dropout=0.3, output_dropout=0.3)
+    fit(tmp_path, training_config(dropout_start=2, r_drop=r_drop), dropped, callbacks=[late])
+    assert [bool(torch.equal(*pair)) for pair in zip(without.seen, late.seen, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("field", ["r_drop", "dropout_start"])
+def test_they_are_refused_without_dropout(field: str) -> None:
+    training = training_config(**{field: 5})
+    with pytest.raises(ConfigError, match="r_drop and dropout_start need a model with dropout"):
+        module_of(training)
+    module_of(training, model_config(recurrent_dropout=0.1))
