@@ -184,7 +184,7 @@ def test_bad_models_are_named(cli: Cli, model: Path, tmp_path: Path) -> None:
 def test_bad_options_are_named(cli: Cli, model: Path) -> None:
     fails(cli("translate"), "Missing argument", "--help")
     fails(cli("dance"), "No such command 'dance'")
-    fails(cli("translate", model, "--beam-size", "many"), "--beam-size")
+    fails(cli("translate", model, "--beam-size", "many"), "--beam-size", "'many'")
     fails(cli("translate", model, "--beam-size", "0"), "beam_size", "got 0")
     fails(cli("translate", model, "--n-best", "9"), "n_best must be at most beam_size, got 9 and 5")
     fails(cli("translate", model, "--length-penalty", "tall"), "length_penalty", "'tall'")

@@ -27,8 +27,15 @@ def run_app(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
                 print(message)
                 raise SystemExit(2) from None
             path = fault.ctx.command_path if fault.ctx else name
-            raise ConfigError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help") from None
+            message = message.replace("Value error, ", "").rstrip(".")
+            raise ConfigError(f"{message}{given(fault)}; see {path} --help") from None
     sys.exit(code)
+
+
+def given(fault: Any) -> str:
+    """The wrong value, where the message does not repeat it: what typer checks with pydantic leaves it out."""
+    errors = getattr(fault.__cause__, "errors", None)
+    return f", got {errors()[0]['input']!r}" if errors else ""
 
 
 def run_recipe(main: Callable[..., None]) -> NoReturn:
