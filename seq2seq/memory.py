@@ -49,14 +49,18 @@ class Peak:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        if device.type == "cuda":
+        self.forget()
+        cuda = device.type == "cuda"
+        self.before = torch.cuda.memory_reserved(device) if cuda else _status("VmRSS") or _largest_resident()
+
+    def forget(self) -> None:
+        """Look at what comes from now on alone; it is still compared with what was in use at first."""
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_reserved(device)
+            torch.cuda.reset_peak_memory_stats(self.device)
         else:
             with suppress(OSError):  # Linux can forget earlier peaks.
                 Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-            self.before = _status("VmRSS") or _largest_resident()
 
     def growth(self) -> int:
         """Bytes; where the system cannot forget peaks, those before count too."""

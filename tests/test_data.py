@@ -1,5 +1,6 @@
 """Laws of batching: every pair once, within the budget, the same for the same seed; the cache is whole or not there."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -343,6 +344,21 @@ def test_a_truncated_cache_is_made_again(vocabulary, text, tmp_path, name, share
     os.truncate(path, int(path.stat().st_size * share))
     again = tokenise(text, vocabulary, vocabulary, tmp_path)
     assert np.array_equal(again.padded(0, np.arange(len(PAIRS))), want)
+
+
+@pytest.mark.usefixtures("shards")
+def test_more_files_than_may_be_open_are_no_reason_to_write_them_again(vocabulary, text, tmp_path, monkeypatch):
+    tokenise(text, vocabulary, vocabulary, tmp_path)
+    files = sorted(tmp_path.glob("*/*"))
+
+    def full(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seq2seq.data.tokens.os.open", full)
+        with pytest.raises(CorpusError, match=r"cannot open all its files .*; allow more with ulimit"):
+            tokenise(text, vocabulary, vocabulary, tmp_path)
+    assert sorted(tmp_path.glob("*/*")) == files
 
 
 def test_a_second_start_of_a_recipe_neither_reads_nor_learns(tmp_path, monkeypatch):

@@ -34,6 +34,17 @@ def test_blockwise_loss_is_cross_entropy(smoothing: float, block: int, monkeypat
         torch.testing.assert_close(given, expected)
 
 
+def test_no_gradient_is_computed_where_none_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    products = []
+    monkeypatch.setattr(loss, "add_product", lambda *factors: products.append(factors))
+    features, weight, bias = (torch.ones(shape, requires_grad=True) for shape in [(3, 5), (7, 5), (7,)])
+    for mode, count in ((torch.enable_grad, 3), (torch.no_grad, 1), (torch.inference_mode, 1)):
+        products.clear()
+        with mode():
+            linear_cross_entropy(features, weight, bias, torch.tensor([1, 2, 3]))
+        assert len(products) == count
+
+
 def rates(config: TrainingConfig, steps: int) -> list[float]:
     """The learning rate at each step."""
     optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], config)

@@ -12,7 +12,7 @@ from seq2seq import package
 from seq2seq.data import Budget
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.memory import Peak
-from seq2seq.training import batch_size
+from seq2seq.training import batch_size, train
 from seq2seq.training.batch_size import Trial, largest
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.processes import gather
@@ -67,6 +67,21 @@ def test_a_trial_takes_as_much_as_its_batch_is_large(tmp_path: Path) -> None:
     # Five times the tokens; what the process has kept of earlier memory is not seen to grow.
     assert used[1] > 2 * used[0] > 0
     assert_same(weights, dict(module.named_parameters()))
+
+
+def test_a_trial_that_was_too_large_is_forgotten(tmp_path: Path) -> None:
+    config = training_config(**AUTO)
+    trial = Trial(module_of(config), data_module(tmp_path, config), torch.device("cpu"))
+    large, small = (trial(tokens) for tokens in (200_000, 1000))
+    assert small < large / 2
+
+
+@pytest.mark.parametrize("changes", [{"batch_sentences": 5}, {"seed": 3}])
+def test_what_training_and_data_say_must_be_the_same(changes, tmp_path: Path) -> None:
+    data = data_module(tmp_path / "cache", training_config())
+    (name,) = changes
+    with pytest.raises(ConfigError, match=rf"{name} must be the same .* got {changes[name]} and \d"):
+        train(model_config(), training_config(**changes), data, tmp_path / "out", device="cpu")
 
 
 def test_a_trial_reads_twice_if_the_training_will(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from started import PROCESSES
 from seq2seq import package
 from seq2seq.errors import TrainingError
 from seq2seq.training import TranslationModule
+from seq2seq.training.checkpoints import OURS
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.signals import Stopped
 
@@ -196,6 +197,26 @@ def test_other_settings_are_refused_with_what_differs(unfinished):
     with pytest.raises(TrainingError, match=r"run.smoke: False, now True"):
         reverse(unfinished, smoke=True)
     reverse(unfinished, save_every_steps=1, save_every_minutes=None)  # These change nothing.
+
+
+def test_a_run_of_an_older_version_goes_on(unfinished, capfd):
+    """It did not have some fields yet, and did what they do by default."""
+    for path in states(unfinished):
+        state = torch.load(path, weights_only=True)
+        settings = state[OURS]["settings"]
+        for part, name in [
+            ("model", "residual"),
+            ("training", "r_drop"),
+            ("training", "freeze"),
+            ("validation", "seed"),
+        ]:
+            del settings[part][name]
+        torch.save(state, path)
+    with pytest.raises(TrainingError, match=r"settings \(training.r_drop: 0.0, now 1.0\)"):
+        reverse(unfinished, r_drop=1.0)
+    reverse(unfinished)
+    assert "going on from step 9" in capfd.readouterr().err
+    assert_same(content(reverse(unfinished.parent / "whole")), content(unfinished))
 
 
 def test_other_data_is_refused(unfinished, monkeypatch):

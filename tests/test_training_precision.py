@@ -98,6 +98,21 @@ def test_every_cell_runs_in_bfloat16(cell: str, fused: bool) -> None:
     assert dtypes([weight.grad for weight in recurrence.parameters()]) == {torch.float32}
 
 
+@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("place", ["hidden", "update"])
+def test_every_cell_drops_units_in_bfloat16(cell: str, place: str) -> None:
+    torch.manual_seed(0)
+    if (cell, place) in (("linear", "hidden"), ("rnn_relu", "update"), ("rnn_tanh", "update")):
+        pytest.skip("the cell has nothing there")
+    config = RecurrenceConfig(cell=cell, recurrent_dropout=0.3, recurrent_dropout_on=place)
+    recurrence = Recurrence(4, 6, 2, config=config).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = recurrence.forward_lengths(torch.randn(3, 5, 4), torch.tensor([5, 2, 3]))
+    assert found.isfinite().all()
+    found.float().square().sum().backward()
+    assert dtypes([weight.grad for weight in recurrence.parameters()]) == {torch.float32}
+
+
 @pytest.mark.parametrize("block", [1 << 21, 30])
 def test_the_loss_in_bfloat16_sums_in_float32(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seq2seq.training.loss.BLOCK_NUMBERS", block)

@@ -8,6 +8,7 @@ from tiny import fit, model_config, module_of, training_config, vocabulary
 
 from seq2seq import package
 from seq2seq.errors import ConfigError, PackageError, TrainingError
+from seq2seq.training import TranslationModule
 from seq2seq.training.start import PARTS, start_from
 from seq2seq.vocabulary import Vocabulary
 
@@ -38,10 +39,30 @@ def test_nothing_to_freeze_and_nothing_to_train_are_refused() -> None:
 def test_weights_are_copied_whatever_dropout_says(tmp_path: Path) -> None:
     theirs = module_of(training_config(seed=7)).model
     package.save(tmp_path, theirs, vocabulary(), vocabulary())
-    ours = module_of(training_config(), model_config(hidden_dropout=0.5, initialisation="uniform")).model
+    free = {"hidden_dropout": 0.5, "initialisation": "uniform", "chrono": 9, "fused": False, "compiled": True}
+    ours = module_of(training_config(), model_config(**free)).model
     start_from(ours, tmp_path, vocabulary(), vocabulary())
     for (name, given), copied in zip(theirs.named_parameters(), ours.parameters(), strict=True):
         assert torch.equal(given, copied), name
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_model_for_other_vocabularies_is_refused(side: str, more: int) -> None:
+    size = len(vocabulary())
+    model = model_config(**{f"{side}_vocabulary_size": size + more})
+    message = f"{side}_vocabulary_size must be that of the vocabulary, {size}, got {size + more}; use len"
+    with pytest.raises(ConfigError, match=message):
+        module_of(training_config(), model)
+
+
+def test_tied_embeddings_of_two_vocabularies_are_refused() -> None:
+    one, other = (Vocabulary.train([text], 10, kind="char") for text in ("abcde", "vwxyz"))
+    assert len(one) == len(other)
+    model = model_config(source_vocabulary_size=len(one), target_vocabulary_size=len(one), tied_embeddings="all")
+    TranslationModule(model, training_config(), one, one, [])
+    with pytest.raises(ConfigError, match="tied_embeddings=.all. needs one joint vocabulary"):
+        TranslationModule(model, training_config(), one, other, [])
 
 
 def test_another_model_or_vocabulary_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from started import PROCESSES, ROOT
 
 from seq2seq import package
 from seq2seq.errors import ConfigError
+from seq2seq.training.checkpoints import OURS
 from seq2seq.training.engine import choose_engine
 
 PLAIN = {"model": {"hidden_dropout": 0.0}, "max_epochs": 3, "monitor": "bleu"}
@@ -53,6 +54,8 @@ def test_two_processes_take_the_path_of_one_that_accumulates(tmp_path):
     assert together(tmp_path / "two", **PLAIN) == [0, 0], (tmp_path / "two.err").read_text()
     one = reverse(tmp_path / "one", accumulate=2, **PLAIN)
     assert_same_path(one, tmp_path / "two")
+    first, second = content(tmp_path / "two")[OURS]["random_states"]
+    assert not torch.equal(first["cpu"], second["cpu"]), "each draws dropout of its own"
     told = (tmp_path / "two.err").read_text()
     assert told.count("epoch 3/3") == told.count("best: epoch") == 1, "one process speaks"
     assert "Warning" not in told

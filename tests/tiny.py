@@ -30,7 +30,7 @@ def model_config(kind: Kind = "char", **changes: Any) -> ModelConfig:
     """A tiny model without dropout."""
     size = len(vocabulary(kind))
     small = {"embedding_size": 8, "encoder_hidden_size": 8, "decoder_hidden_size": 16, "encoder_layers": 1}
-    return ModelConfig(source_vocabulary_size=size, target_vocabulary_size=size, **{**small, **changes})
+    return ModelConfig(**{"source_vocabulary_size": size, "target_vocabulary_size": size, **small, **changes})
 
 
 def training_config(**changes: Any) -> TrainingConfig:

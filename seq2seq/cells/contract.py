@@ -124,4 +124,4 @@ def input_products(
 
 def masked(values: Float[Tensor, "rows hidden"], mask: Tensor | None) -> Float[Tensor, "rows hidden"]:
     """Dropout by a mask that was drawn before, if there is one."""
-    return values if mask is None else values * mask
+    return values if mask is None else values * mask.to(values.dtype)

@@ -51,7 +51,8 @@ class RecurrenceConfig(Config):
     """Run torch's kernel over time where it has one (plain RNNs, GRU, LSTM); `False` runs the readable cells, with the
     same parameters and results."""
     compiled: bool = False
-    """Let torch.compile merge what an unrolled step does besides its product. Needs a C++ compiler."""
+    """Let torch.compile merge what an unrolled step does besides its product. Needs a C++ compiler; the loop of
+    `input_feeding` is run as it is."""
 
     @model_validator(mode="after")
     def check_recurrence(self) -> Self:

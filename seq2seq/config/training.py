@@ -20,7 +20,7 @@ def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 class TrainingConfig(Config):
     """How a model is trained. Batches and steps are counted in optimiser steps; learning rates are per step."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
     max_epochs: Size = 10
     batch_tokens: Annotated[Size | Literal["auto"] | None, WrapValidator(tokens_or_auto)] = 4000
     """Target tokens of a batch, padding included (the longer side counts). `auto`: the most that the device's memory

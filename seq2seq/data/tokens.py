@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -173,8 +174,8 @@ def keep_tokens(folder: Path, write: Callable[[Path], None], goes_on: bool = Fal
     Raises:
         CorpusError: if the folder cannot be written, or from `write`.
     """
-    with suppress(OSError, ValueError, KeyError):  # Missing, truncated, or written by something else.
-        return Tokens(folder)
+    if (found := open_tokens(folder)) is not None:
+        return found
     part = folder.with_name(f"{folder.name}.part" if goes_on else f"{folder.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -184,15 +185,33 @@ def keep_tokens(folder: Path, write: Callable[[Path], None], goes_on: bool = Fal
         if not folder.exists():
             part.rename(folder)
     except OSError as error:
-        with suppress(OSError, ValueError, KeyError):  # The other process has moved the folder away.
-            return Tokens(folder)
+        if (found := open_tokens(folder)) is not None:  # The other process has moved the folder away.
+            return found
         raise CorpusError(
             f"{folder.parent}: cannot keep tokens ({error.strerror or error}); choose another cache"
         ) from None
     finally:
         if not goes_on:
             shutil.rmtree(part, ignore_errors=True)
-    return Tokens(folder)
+    if (found := open_tokens(folder)) is None:
+        raise CorpusError(f"{folder}: cannot be read, although it was written; choose another cache")
+    return found
+
+
+def open_tokens(folder: Path) -> Tokens | None:
+    """The tokens of a folder; `None` if it is missing, truncated, or written by something else.
+
+    Raises:
+        CorpusError: if more files must be open than this process may.
+    """
+    try:
+        return Tokens(folder)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise CorpusError(
+                f"{folder}: cannot open all its files ({error.strerror}); allow more with ulimit -n"
+            ) from None
+        return None
 
 
 def write_blocks(part: Path, blocks: Iterable[Block], dropped: Counter[str]) -> int:

@@ -91,16 +91,18 @@ class FindBatchTokens(Callback):
 
 
 def check_batch_tokens(config: TrainingConfig, data: ParallelDataModule) -> None:
-    """Refuse a configuration and data that disagree on who chooses the batch size.
+    """Refuse a configuration and data that disagree on what a batch is.
 
     Raises:
-        ConfigError: if only one of them says `auto`.
+        ConfigError: if a field of the one is not that of the other.
     """
-    if (config.batch_tokens == "auto") != (data.batch_tokens == "auto"):
-        raise ConfigError(
-            "batch_tokens must be 'auto' for the training and for its data, "
-            f"got {config.batch_tokens!r} and {data.batch_tokens!r}; give both the same"
-        )
+    for name in ("batch_tokens", "batch_sentences", "seed"):
+        ours, theirs = getattr(config, name), getattr(data, name)
+        if ours != theirs:
+            raise ConfigError(
+                f"{name} must be the same for the training and for its data, got {ours!r} and {theirs!r}; "
+                f"give ParallelDataModule the {name} of the TrainingConfig"
+            )
 
 
 def settle(module: TranslationModule, data: ParallelDataModule, tokens: int) -> None:
@@ -171,7 +173,10 @@ class Trial:
         self.optimizer = build_optimizer([one for one in self.module.parameters() if one.requires_grad], self.config)
 
     def __call__(self, tokens: int) -> int | None:
-        """The most bytes in use beyond those before the trial, the model's included; `None`: more than there are."""
+        """The most bytes in use beyond those before the first trial, the model's included; `None`: more than there
+        are."""
+        release(self.device)
+        self.peak.forget()
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
                 self.train(tokens)

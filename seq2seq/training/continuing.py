@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import TrainingError
@@ -16,6 +19,9 @@ from seq2seq.training.processes import is_first_process, say
 
 _CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
 """Settings that leave the weights as they are."""
+
+CONFIGS: dict[str, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig, "validation": SearchConfig}
+"""Which part of the settings each configuration is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     for fault in faults:
         say(f"{fault}; going on from the one before")
     ours = content[OURS]
-    if differing := differences(ours["settings"], settings):
+    if differing := differences(completed(ours["settings"], settings), settings):
         state = "a finished" if checkpoints.finished else "an unfinished"
         raise TrainingError(
             f"{out} holds {state} training with other settings ({'; '.join(differing)}); "
@@ -79,6 +85,15 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     if not checkpoints.finished:
         say(f"going on from step {content['global_step']} in {out}; --restart starts over")
     return State(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
+
+
+def completed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version saved, with the fields that it did not have: their defaults are what it did."""
+    filled = dict(old)
+    for part, kind in CONFIGS.items():
+        missing = [name for name in new[part] if name not in old[part]]
+        filled[part] = old[part] | {name: to_jsonable_python(kind.model_fields[name].default) for name in missing}
+    return filled
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

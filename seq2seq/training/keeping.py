@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.random import SeedSequence
 
 from seq2seq.config import TrainingConfig
 from seq2seq.data import Batches
@@ -57,6 +58,9 @@ class KeepState(Callback):
         self.saved_at = time.monotonic()
         if self.random_states:
             set_random_state(self.random_states[trainer.global_rank])
+        elif trainer.global_rank:
+            # All processes have begun with the same numbers; what they drop shall differ.
+            torch.manual_seed(int(SeedSequence((self.config.seed, trainer.global_rank)).generate_state(1)[0]))
         # Lightning would too, had it not looked up the loader's length before it read the state.
         loader = trainer.train_dataloader
         assert isinstance(loader, Batches)

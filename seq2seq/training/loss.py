@@ -33,15 +33,22 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, alpha: float
+        context: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        alpha: float,
+        learns: bool,
     ) -> tuple[Tensor, Tensor]:
         rows, vocabulary, device = features.shape[0], weight.shape[0], features.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        needs_gradient = any(context.needs_input_grad)
+        needs_gradient = learns and any(context.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
         block = 2 * max(1, BLOCK_NUMBERS // (2 * vocabulary))
-        smoothed = features.new_zeros((), dtype=torch.float64)
-        plain = features.new_zeros((), dtype=torch.float64)
+        long = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no longer numbers.
+        smoothed, plain = features.new_zeros((), dtype=long), features.new_zeros((), dtype=long)
         low_features, low_weight = features.to(precision), weight.to(precision)
         with torch.autocast(device, enabled=False):
             for start in range(0, rows, block):
@@ -64,7 +71,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None, None
+        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None, None, None
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -120,11 +127,16 @@ def add_divergence(probabilities: Tensor, ratios: Tensor, alpha: float) -> Tenso
 
 
 def check_dropout(model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuse R-Drop and late dropout where there is none.
+    """Refuse R-Drop and late dropout where there is none, and R-Drop of two readings that differ by more.
 
     Raises:
-        ConfigError: for a model without dropout.
+        ConfigError: for a model without dropout, or R-Drop with scheduled sampling.
     """
+    if training.r_drop and training.teacher_forcing != "always":
+        raise ConfigError(
+            "r_drop compares two readings of the same tokens, got teacher_forcing="
+            f"{training.teacher_forcing!r}, which draws others for each; use 'always', or r_drop=0"
+        )
     names = [name for name in type(model).model_fields if name.endswith("_dropout") and name != "variational_dropout"]
     if (training.r_drop or training.dropout_start) and not any(getattr(model, name) for name in names):
         raise ConfigError(
@@ -149,5 +161,7 @@ def linear_cross_entropy(
         alpha: of R-Drop. Unless it is 0, rows 2i and 2i + 1 are one token under two dropouts, p and q: their smoothed
             losses grow by alpha / 2 times KL(p || q) + KL(q || p).
     """
-    smoothed, plain = LinearCrossEntropy.apply(features, weight, bias, targets, smoothing, alpha)  # type: ignore[no-untyped-call]  # torch's is
+    # Within the operation gradients are always off.
+    learns = torch.is_grad_enabled()
+    smoothed, plain = LinearCrossEntropy.apply(features, weight, bias, targets, smoothing, alpha, learns)  # type: ignore[no-untyped-call]  # torch's is
     return Losses(smoothed, plain)

@@ -89,6 +89,8 @@ def draw_tokens(model: Seq2Seq, features: Float[Tensor, "rows features"]) -> Int
         sums = logits.softmax(dim=-1).cumsum(dim=-1)
         places = torch.rand(len(block), 1, device=sums.device) * sums[:, -1:]
         drawn.append(torch.searchsorted(sums, places, right=True).squeeze(1).clamp_(max=size - 1))
+    # Older versions of torch would use the copies of weights that autocast made here where gradients are needed.
+    torch.clear_autocast_cache()
     return torch.cat(drawn)
 
 

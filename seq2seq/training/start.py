@@ -23,8 +23,29 @@ PARTS: dict[str, Callable[[Seq2Seq], list[nn.Module | None]]] = {
 }
 """What each name of `TrainingConfig.freeze` means. Tied weights belong to all parts that share them."""
 
-FREE_TO_CHANGE = ("forget_bias", "initialisation", "init_range", "fused")
+FREE_TO_CHANGE = ("forget_bias", "chrono", "initialisation", "init_range", "fused", "compiled")
 """Fields of `ModelConfig`, besides those that name a dropout, in which models of the same weights may differ."""
+
+
+def check_vocabularies(model: ModelConfig, source: Vocabulary, target: Vocabulary) -> None:
+    """Refuse a model that was made for other vocabularies.
+
+    Raises:
+        ConfigError: if a size differs, or two vocabularies shall share their embeddings.
+    """
+    for name, size, vocabulary in (
+        ("source_vocabulary_size", model.source_vocabulary_size, source),
+        ("target_vocabulary_size", model.target_vocabulary_size, target),
+    ):
+        if size != len(vocabulary):
+            raise ConfigError(
+                f"{name} must be that of the vocabulary, {len(vocabulary)}, got {size}; use len(vocabulary)"
+            )
+    if model.tied_embeddings == "all" and source.fingerprint != target.fingerprint:
+        raise ConfigError(
+            f"tied_embeddings='all' needs one joint vocabulary, got {source!r} and {target!r}; "
+            "use 'decoder', or train one on both sides"
+        )
 
 
 def freeze(model: Seq2Seq, parts: Sequence[str]) -> None:
