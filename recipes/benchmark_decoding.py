@@ -30,6 +30,7 @@ from seq2seq.cli.running import run_recipe
 from seq2seq.config import EOS_ID, ModelConfig, SearchConfig
 from seq2seq.corpus import read_text
 from seq2seq.decoder import DecoderState
+from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.model import Seq2Seq
 from seq2seq.search import Step, search
 from seq2seq.translator.choice import step_among_all
@@ -198,6 +199,10 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="Batches per row at most; at batch 1 sixteen times as many.")] = 60,
 ) -> None:
     """Print the table of decoding speed of a model on a text."""
+    if precision not in ("float32", "bfloat16"):
+        raise ConfigError(f"--precision must be float32 or bfloat16, got {precision}")
+    if not any(line.strip() for line in read_text(source)):
+        raise CorpusError(f"{source}: must hold text, and has none; give another file")
     found = package.load(model)
     weights = found.model.to(getattr(torch, precision)).eval()
     step = prepare(weights)

@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from seq2seq.cells import CELLS
-from seq2seq.cli.running import run_recipe
+from seq2seq.cli.running import make_folder, run_recipe
 from seq2seq.config import RecurrenceConfig
 from seq2seq.diagnostics import Flow, gradient_flow
 from seq2seq.recurrence import Recurrence
@@ -158,7 +158,7 @@ def main(
     smoke: Annotated[bool, typer.Option(help="Two updates each, to see that it works.")] = False,
 ) -> None:
     """Measure the gradient flow of every cell before and after training."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     runs = [
         measure(name, config, steps, 2 if smoke else updates, seed)
         for name, config in track(variants().items(), "cells", console=Console(stderr=True))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.cells import CELLS
-from seq2seq.cli.running import run_recipe
+from seq2seq.cli.running import make_folder, run_recipe
 from seq2seq.config import GATELESS_CELLS, RecurrenceConfig
 from seq2seq.errors import ConfigError
 from seq2seq.recurrence import Recurrence
@@ -184,7 +184,7 @@ def main(
     for name, given, known in (("cell", cell, CELLS), ("task", task, TASKS)):
         if wrong := [one for one in given if one not in known]:
             raise ConfigError(f"--{name} must be one of {', '.join(known)}, got {', '.join(wrong)}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     updates = 2 if smoke else updates
     found = {}
     with Progress(console=Console(stderr=True)) as progress:

@@ -77,7 +77,7 @@ class Lexicon:
     ) -> Lexicon:
         """Learn from pairs of sentences.
 
-        A source token that the target vocabulary has too is always among its own candidates, for what is copied.
+        A source token that the target vocabulary has too may always become itself, for what is copied.
 
         Args:
             text: is read `ROUNDS` times, and never held as a whole.
@@ -104,7 +104,8 @@ class Lexicon:
         always = {UNK_ID, EOS_ID, *target_vocabulary.byte_ids, *most[occurrences[most] > 0].tolist()}
         # What may always be said takes no other's place.
         is_needed = ~np.isin(links % sizes[1], list(always))
-        best = _best(links[is_needed], counts[is_needed], sizes, np.array(copies))
+        needed_copies = np.where(np.isin(copies, list(always)), -1, copies)
+        best = _best(links[is_needed], counts[is_needed], sizes, needed_copies)
         return cls(best, torch.tensor(sorted(always), dtype=torch.int32))
 
     def allowed(

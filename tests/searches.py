@@ -51,6 +51,8 @@ def random_config(random: Random, beam_size: int, longest: int, **more: object) 
     """Any limits, any penalties and any rules, with lengths that can be enumerated."""
     penalty, alpha = random.choice(PENALTIES)
     max_length = random.randint(1, longest)
+    ratio = random.choice([None, None, 0.5, 1.0, 1.1])
+    margin = {} if ratio is None else {"max_length_margin": random.randint(0, 2)}
     return SearchConfig(
         **{
             "beam_size": beam_size,
@@ -61,13 +63,13 @@ def random_config(random: Random, beam_size: int, longest: int, **more: object) 
             "coverage_penalty": random.choice([0.0, 0.0, 0.2, 1.0]),
             "max_length": max_length,
             "min_length": random.choice([0, 0, random.randint(0, max_length)]),
-            "max_length_ratio": random.choice([None, None, 0.5, 1.0, 1.1]),
+            "max_length_ratio": ratio,
             "min_length_ratio": random.choice([0.0, 0.0, 0.3, 0.5]),
-            "max_length_margin": random.randint(0, 2),
             "no_repeat_ngram": random.choice([0, 0, 0, 1, 2, 3]),
             "forbidden_tokens": random.choice([(), (), (4,), (5, 1)]),
             "forbid_unk": random.choice([False, False, True]),
         }
+        | margin
         | more
     )
 

@@ -45,6 +45,15 @@ def test_memory_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (out / "memory.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    for recipe in ("gradient_flow.py", "memory.py"):
+        result = run(recipe, "--smoke", "--out", tmp_path / "taken", cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr.startswith("error: --out must be a folder that can be written, got ")
+        assert result.stderr.count("\n") == 1
+
+
 def test_memory_refuses_an_unknown_cell_in_one_line(tmp_path: Path) -> None:
     result = run("memory.py", "--cell", "transformer", cwd=tmp_path)
     assert result.returncode == 2

@@ -162,6 +162,35 @@ def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("dog")
     fails(cli("translate", model, "-i", tmp_path / "in", "-o", tmp_path / "in"), "another file than what is read")
     assert (tmp_path / "in").read_text() == "dog"
+    (tmp_path / "stdin").write_text("dog")
+    with (tmp_path / "stdin").open() as file:
+        command = [sys.executable, "-m", "seq2seq", "translate", model, "-o", tmp_path / "stdin"]
+        ran = subprocess.run(command, stdin=file, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "another file than what is read" in ran.stderr
+    assert (tmp_path / "stdin").read_text() == "dog"
+
+
+@pytest.mark.parametrize(
+    "mistake", [["-i", "nowhere"], ["--mbr", "chrf"], ["--prefix", "Ω"], ["--forbid", "nosuch"], ["--shortlist", "3"]]
+)
+@pytest.mark.parametrize("devices", [[], pytest.param(["--devices", "2"], marks=pytest.mark.slow)])
+def test_a_failure_leaves_the_output_of_before(cli: Cli, model: Path, tmp_path: Path, mistake, devices) -> None:
+    (tmp_path / "out").write_text("kept")
+    ran = cli("translate", model, *SHORT, "-o", tmp_path / "out", *mistake, *devices, stdin=b"dog\n")
+    fails(ran)
+    assert (tmp_path / "out").read_text() == "kept"
+
+
+def test_the_output_of_before_is_replaced_by_less_or_nothing(cli: Cli, model: Path, tmp_path: Path) -> None:
+    for text in (b"dog\n", b""):
+        (tmp_path / "out").write_text("a long line that was here before, longer than any translation\n" * 9)
+        ran = cli("translate", model, *SHORT, "-o", tmp_path / "out", stdin=text)
+        assert (ran.code, (tmp_path / "out").read_bytes()) == (0, cli("translate", model, *SHORT, stdin=text).out)
+
+
+def test_what_cannot_be_done_is_told_of_empty_input_too(cli: Cli, model: Path) -> None:
+    fails(cli("translate", model, "--mbr", "foo", "--n-best", "2"), "utility must be one of chrf, bleu, got 'foo'")
 
 
 def test_bad_models_are_named(cli: Cli, model: Path, tmp_path: Path) -> None:
@@ -314,6 +343,7 @@ def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> N
     fails(cli("translate", model, "--threads", "0"), "threads must be at least 1, got 0")
     fails(cli("translate", model, "--precision", "float8"), "precision must be one of float32, bfloat16")
     fails(cli("evaluate", model, "-s", "x", "-r", "x", "--samples", "2"), "choose one of them with --mbr")
+    fails(cli("evaluate", model, "-s", "x", "-r", "x", "--n-best", "3"), "got n_best=3; choose one of them with --mbr")
 
 
 def test_pairs_are_scored(cli: Cli, model: Path, tmp_path: Path) -> None:

@@ -83,5 +83,9 @@ def test_what_does_not_go_together_is_refused() -> None:
     attending = packaged(source=OTHER)
     with pytest.raises(ConfigError, match="got an ensemble with 2; ask for alignments"):
         Translator(FIRST, attending).generate(["a"], attention=True)
+    for other in (THIRD, attending, packaged(SMALL.model_copy(update={"reverse_source": True}))):
+        with pytest.raises(ConfigError, match="all attend to the same source tokens in the same order"):
+            Translator(FIRST, other).generate(["a"], SearchConfig(coverage_penalty=0.2))
+    Translator(FIRST, SECOND).generate(["a"], SearchConfig(coverage_penalty=0.2, max_length=3))
     # One of them has no attention, and so no say in it.
     assert Translator(FIRST, THIRD).generate(["a"], SEARCH, attention=True, alignments=True)[0][0].attention

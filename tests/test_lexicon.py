@@ -59,6 +59,8 @@ def test_what_is_copied_comes_first_and_what_is_frequent_is_always_there() -> No
     assert found.always.tolist() == sorted([UNK_ID, EOS_ID, frequent])
     found = Lexicon.learn(text, SOURCE, TARGET, frequent=0)
     assert int(found.candidates[SOURCE.find("▁7")][0]) == TARGET.find("▁7")
+    found = Lexicon.learn(text, SOURCE, TARGET, frequent=len(TARGET))
+    assert not set(found.candidates.flatten().tolist()) & set(found.always.tolist()), "copies take no place either"
     by_bytes = Lexicon.learn([("abc", "abd")], BYTES, BYTES, frequent=0)
     assert set(BYTES.byte_ids) < set(by_bytes.always.tolist())
     assert len(BYTES.byte_ids) == 256

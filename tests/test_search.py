@@ -59,6 +59,16 @@ def test_a_batch_is_its_sentences_one_by_one(seed: int) -> None:
     together_or_alone(network, [random_sentence(random, 12, 9, prefix=4) for _ in range(9)], config)
 
 
+@pytest.mark.parametrize("seed", seeds(16, 60))
+def test_patience_does_not_look_at_the_other_sentences(seed: int) -> None:
+    """A sentence that needs a wide beam keeps the beams of its batch wide, but not the counts of what has finished."""
+    random = Random(seed)
+    network = ToyNetwork(vocabulary_size=7, seed=seed, peakedness=6.0)
+    patience = random.choice([0.4, 0.6, 0.8])
+    config = SearchConfig(beam_size=8, patience=patience, length_penalty="none", max_length=12)
+    together_or_alone(network, [random_sentence(random, 7, 9) for _ in range(9)], config)
+
+
 @pytest.mark.parametrize("seed", seeds(12, 40))
 def test_what_is_found_is_possible_ordered_and_unrepeated(seed: int) -> None:
     random = Random(seed)
@@ -197,6 +207,10 @@ def test_coverage_of_a_token_that_is_never_looked_at_is_finite() -> None:
         ({"samples": 3, "patience": 2.0}, "patience chooses among"),
         ({"samples": 3, "coverage_penalty": 0.2}, "coverage_penalty chooses among"),
         ({"samples": 3, "beam_groups": 5}, "beam_groups chooses among"),
+        ({"length_penalty": "none", "alpha": 0.6}, "alpha does something only with length_penalty 'average' or 'gnmt'"),
+        ({"diversity": 0.7}, "diversity does something only with beam_groups of at least 2, got diversity=0.7"),
+        ({"seed": 3}, "seed does something only with samples, got seed=3; leave it out"),
+        ({"max_length_ratio": None, "max_length_margin": 5}, "max_length_margin does something only with max_length_r"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(options: dict[str, object], fault: str) -> None:

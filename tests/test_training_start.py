@@ -61,7 +61,7 @@ def test_tied_embeddings_of_two_vocabularies_are_refused() -> None:
     assert len(one) == len(other)
     model = model_config(source_vocabulary_size=len(one), target_vocabulary_size=len(one), tied_embeddings="all")
     TranslationModule(model, training_config(), one, one, [])
-    with pytest.raises(ConfigError, match="tied_embeddings=.all. needs one joint vocabulary"):
+    with pytest.raises(ConfigError, match=r"tied_embeddings=.all. needs one joint vocabulary"):
         TranslationModule(model, training_config(), one, other, [])
 
 

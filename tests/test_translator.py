@@ -84,6 +84,10 @@ def test_translate_gives_what_it_is_given(translator: Translator) -> None:
     assert translator.translate("dog", SEARCH) == found[4]
     assert translator.translate(iter(TEXTS), SEARCH) == found
     assert translator.translate([]) == []
+    assert translator.generate("dog", SEARCH) == translator.generate(["dog"], SEARCH), "not a text per character"
+    for texts in [("dog", ["fox"]), (["dog"], "fox"), ("dog", "fox")]:
+        with pytest.raises(ConfigError, match="score takes lists of texts, got a text"):
+            translator.score(*texts)
     assert [found[1], found[3]] == ["", ""]
     assert all(found[number] for number in (0, 2, 4, 5))
 
@@ -237,7 +241,7 @@ def test_free_memory_is_found() -> None:
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for device in ("cuda:77", "toaster"):
+    for device in ("cuda:77", "toaster", "meta", "hpu"):
         with pytest.raises(ConfigError, match=f"device must be one that this machine has, got '{device}'"):
             Translator.load(tmp_path, device)
 

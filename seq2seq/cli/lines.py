@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import os
 import select
+import stat
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -85,14 +87,18 @@ def _is_ready(descriptor: int) -> bool:
 
 
 class Output:
-    """A file, or standard output. Every write is out at once: nothing is left in a buffer that fails at the end."""
+    """A file, or standard output. Every write is out at once: nothing is left in a buffer that fails at the end.
+
+    What the file held is lost with the first write, or with an end without an error, and not before.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.name = str(path) if path else "standard output"
         self.descriptor = 1
+        self.is_old = path is not None
         if path:
             try:
-                self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+                self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             except OSError as error:
                 raise self._fault(error) from None
 
@@ -100,6 +106,8 @@ class Output:
         """Write all of `text`. A reader that has gone ends the program, quietly."""
         content = memoryview(text.encode("utf-8", errors="replace"))
         try:
+            if content:
+                self._empty()
             while content:
                 content = content[os.write(self.descriptor, content) :]
         except BrokenPipeError:
@@ -112,8 +120,21 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.descriptor != 1:
+        if self.descriptor == 1:
+            return
+        try:
+            if kind is None:
+                self._empty()
+        except OSError as fault:
+            raise self._fault(fault) from None
+        finally:
             os.close(self.descriptor)
+
+    def _empty(self) -> None:
+        """Forget what the file held; devices and pipes hold nothing."""
+        if self.is_old and stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+            os.ftruncate(self.descriptor, 0)
+        self.is_old = False
 
     def _fault(self, error: OSError) -> Seq2SeqError:
         return Seq2SeqError(f"{self.name}: cannot be written ({error.strerror}); choose another place")
@@ -145,11 +166,14 @@ class Counter:
         self.end()
 
 
-def keep(inputs: Sequence[Path], output: Path | None) -> None:
-    """Refuse to write over what is still to be read."""
+def keep(inputs: Sequence[Path | None], output: Path | None) -> None:
+    """Refuse to write over what is still to be read; `None` is standard input."""
+    if output is None or not output.is_file():
+        return
     for path in inputs:
-        if output and output.exists() and path.exists() and output.samefile(path):
-            raise ConfigError(f"--output must be another file than what is read, got {output} for both")
+        with suppress(OSError):  # What cannot be read is told by who reads it.
+            if os.path.samestat(output.stat(), os.fstat(0) if path is None else path.stat()):
+                raise ConfigError(f"--output must be another file than what is read, got {output} for both")
 
 
 def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:

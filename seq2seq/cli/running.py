@@ -38,6 +38,18 @@ def given(fault: Any) -> str:
     return f", got {errors()[0]['input']!r}" if errors else ""
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder of `--out`, if it is not there.
+
+    Raises:
+        ConfigError: if it cannot be one.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out must be a folder that can be written, got {path} ({error.strerror})") from None
+
+
 def run_recipe(main: Callable[..., None]) -> NoReturn:
     """Run the one function of a script, whose parameters are its options."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -56,11 +56,16 @@ def evaluate(
         raise ConfigError(
             f"one translation of each line is scored, got samples={search.samples}; choose one of them with --mbr chrf"
         )
+    if mbr is None and search.n_best > 1:
+        raise ConfigError(
+            f"one translation of each line is scored, got n_best={search.n_best}; choose one of them with --mbr chrf"
+        )
     keep([source, *reference], output_path)
     sources, *references = read_aligned([source, *reference])
     judges = _judges(metric, lowercase, tokenize)  # A mistake in them is told before the translating.
     translator = machine.load(models)
     config = search.config(translator)
+    translator.check(config, utility=mbr)
     translations = []
     with Output(output_path) if output_path else nullcontext() as output, Counter(shown=True) as counter:
         for best, *_ in translator.translate_stream(sources, config, utility=mbr):

@@ -16,7 +16,7 @@ from seq2seq.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
     from seq2seq.config import SearchConfig
-    from seq2seq.translator import Request, Share, Translation, Translator
+    from seq2seq.translator import Options, Request, Share, Translation, Translator
 
 IN_AND_OUT = "Input and output"
 DEMANDS = "What translations must have"
@@ -78,6 +78,16 @@ class ShowOptions:
         ),
     ] = None
 
+    @property
+    def options(self) -> Options:
+        """The same as `Translator` calls them."""
+        return {
+            "attention": self.attention,
+            "alignments": self.alignments,
+            "replace_unk": self.replace_unk,
+            "utility": self.mbr,
+        }
+
 
 @dataclass(frozen=True)
 class Work:
@@ -101,19 +111,10 @@ class Work:
             block: some lines.
             before: how many lines came before them.
         """
-        show = self.show
         requests = _requests(block, self.demands, self.json_lines, before, self.name)
-        found = translator.generate_share(
-            requests,
-            config,
-            share,
-            attention=show.attention,
-            alignments=show.alignments,
-            replace_unk=show.replace_unk,
-            utility=show.mbr,
-        )
+        found = translator.generate_share(requests, config, share, **self.show.options)
         return {
-            number: _show(before + number + 1, requests[number].text, translations, config, show)
+            number: _show(before + number + 1, requests[number].text, translations, config, self.show)
             for number, translations in sorted(found.items())
         }
 
@@ -151,7 +152,7 @@ def translate(
     """Translate standard input, line by line, to standard output."""
     search.config()  # A mistake in it is told before the models are read.
     _check(demands, show, json_lines)
-    keep([input_path] if input_path else [], output_path)
+    keep([input_path], output_path)
     work = Work(str(input_path or "standard input"), json_lines, show, demands)
     if devices != 1:
         from seq2seq.cli.together import translate_together
@@ -160,6 +161,7 @@ def translate(
         return
     translator = machine.load(models)
     config = search.config(translator)
+    translator.check(config, **show.options)
     from seq2seq.translator import BLOCK, Share
 
     number = 0

@@ -77,6 +77,16 @@ class SearchConfig(Config):
                 raise ValueError(
                     f"forbidden_tokens must be tokens of text, got {token}; <pad> and <S> never appear, <E> must"
                 )
+        idle = {
+            "alpha": (self.length_penalty == "none", "length_penalty 'average' or 'gnmt'"),
+            "diversity": (self.beam_groups == 1, "beam_groups of at least 2"),
+            "seed": (self.samples == 0, "samples"),
+            "max_length_margin": (self.max_length_ratio is None, "max_length_ratio"),
+        }
+        for name, (is_idle, other) in idle.items():
+            value = getattr(self, name)
+            if is_idle and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does something only with {other}, got {name}={value}; leave it out")
         if self.samples:
             self._check_sampling()
         else:

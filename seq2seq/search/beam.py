@@ -90,8 +90,10 @@ def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ra
         (going_on,) = is_live.nonzero(as_tuple=True)
         if len(going_on) == 0:
             break
-        # Where the order is not that of the log-probabilities, what cannot win still decides what else is chosen.
-        wanted = could_win if rank is by_log_prob else chosen.log_probs > -torch.inf
+        # Where the order is not that of the log-probabilities, what cannot win still decides what else is chosen; where
+        # the finished ones are counted, it decides when to stop.
+        dispensable = rank is by_log_prob and config.patience is None
+        wanted = could_win if dispensable else chosen.log_probs > -torch.inf
         chosen = chosen.first(int(wanted.sum(dim=1).max()))
         if len(going_on) < len(sentences):
             chosen, sentences, task = chosen.select(going_on), sentences[going_on], task.select(going_on)

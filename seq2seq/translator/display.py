@@ -51,6 +51,14 @@ class Wanted:
         if search.shortlist is not None and search.shortlist > CANDIDATES:
             raise ConfigError(f"shortlist must be at most {CANDIDATES}, what a lexicon keeps, got {search.shortlist}")
         sources = {package.source_vocabulary.fingerprint for package in ensemble.attending}
+        if search.coverage_penalty and len(ensemble.models) > 1:
+            others = len(ensemble.attending) < len(ensemble.models)
+            turned = {model.config.reverse_source for model in ensemble.models}
+            if others or len(sources) > 1 or len(turned) > 1:
+                raise ConfigError(
+                    "coverage_penalty needs members of an ensemble that all attend to the same source tokens in the "
+                    f"same order, got {search.coverage_penalty}; set it to 0"
+                )
         if self.attention and len(sources) > 1:
             raise ConfigError(
                 "attention is over the tokens of one source vocabulary, "

@@ -35,7 +35,8 @@ class Translation:
     Attributes:
         text: one line, never with special tokens.
         tokens: the pieces it was made of, for display.
-        score: log-probability (nats) divided by the length penalty; higher is better.
+        score: log-probability (nats) divided by the length penalty, plus word reward and coverage penalty if the
+            search has them; higher is better.
         token_scores: log-probability of every token, and last of the end.
         attention: where each token, and last the end, looked: weights over the source tokens, and last its end.
         alignment: pairs of a source word and the translation's word that was made of it, both numbered from 0.

@@ -79,7 +79,7 @@ class Translator:
         Args:
             folder: written by a training. Several must have the same target vocabulary; their source vocabularies and
                 architectures may differ.
-            device: as torch names it, or `auto`: a GPU where there is one.
+            device: as torch names it, `gpu` for an NVIDIA one, or `auto`: a GPU where there is one.
             precision: what weights and states are held and computed in; bfloat16 is faster where the hardware has it.
             mean: what an ensemble takes the mean of, `probabilities` or `log_probabilities`.
 
@@ -89,9 +89,10 @@ class Translator:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if device == "gpu" else device
         try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError):
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError, ImportError):
             raise ConfigError(f"device must be one that this machine has, got {device!r}; use cpu") from None
         if precision not in get_args(Precision):
             raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
@@ -128,12 +129,12 @@ class Translator:
             options: see `Options`.
         """
         if isinstance(texts, str | Request):
-            return self.generate([texts], search, **options)[0][0].text
+            return self.generate(texts, search, **options)[0][0].text
         return [best.text for best, *_ in self.generate(texts, search, **options)]
 
     def generate(
         self,
-        texts: Iterable[str | Request],
+        texts: str | Request | Iterable[str | Request],
         search: SearchConfig | None = None,
         *,
         attention: bool = False,
@@ -144,7 +145,7 @@ class Translator:
         """The `n_best` or `samples` translations of each text, best first; a blank text has one, which is "".
 
         Args:
-            texts: any strings, or requests.
+            texts: any strings, or requests; one alone is a list of one.
             search: `None`: the defaults of `SearchConfig`.
             attention, alignments, replace_unk, utility: see `Options`.
 
@@ -152,7 +153,7 @@ class Translator:
             ConfigError: if options cannot be combined, or a request cannot be met.
         """
         found = self.generate_share(
-            texts,
+            [texts] if isinstance(texts, str | Request) else texts,
             search,
             Share(),
             attention=attention,
@@ -175,8 +176,9 @@ class Translator:
     ) -> dict[int, list[Translation]]:
         """What falls to one of several processes of all that `generate` gives, by the numbers of the texts."""
         search = search or SearchConfig()
-        wanted = Wanted(attention, alignments, replace_unk, utility)
-        wanted.check(self.ensemble, search)
+        wanted = self.check(
+            search, attention=attention, alignments=alignments, replace_unk=replace_unk, utility=utility
+        )
         requests = [text if isinstance(text, Request) else Request(text) for text in texts]
         sources = self.ensemble.encode([request.text for request in requests])
         asked = [number for number, request in enumerate(requests) if request.text.strip() and all(sources[number])]
@@ -197,6 +199,16 @@ class Translator:
         sampled = search.samples > 0
         return {number: by_consensus(candidates, utility, sampled=sampled) for number, candidates in results.items()}
 
+    def check(self, search: SearchConfig, **options: Unpack[Options]) -> Wanted:
+        """Refuse what these models cannot do, before there is anything to translate.
+
+        Raises:
+            ConfigError: with the reason.
+        """
+        wanted = Wanted(**options)
+        wanted.check(self.ensemble, search)
+        return wanted
+
     def translate_stream(
         self,
         lines: Iterable[str | Request],
@@ -213,9 +225,15 @@ class Translator:
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
         """How probable each given translation is, token by token and as a whole.
 
+        Args:
+            sources, targets: as many of the one as of the other.
+
         Raises:
+            ConfigError: for a text where a list of them should be.
             CorpusError: if there are not as many targets as sources.
         """
+        if isinstance(sources, str) or isinstance(targets, str):
+            raise ConfigError("score takes lists of texts, got a text; write [source] and [target]")
         if len(sources) != len(targets):
             raise CorpusError(
                 f"there must be as many targets as sources, got {len(targets)} and {len(sources)}; align them"
