@@ -305,6 +305,8 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
         ('{"source": "a", "constraints": "a"}', "'constraints' must be a list of texts, got \"a\""),
         ('{"source": "a", "constraints": [1]}', "'constraints' must be a list of texts, got [1]"),
         ("[" * 9999, "must be a JSON object"),
+        ('{"source": "a", "prefix": "Ω"}', "a prefix must be text"),
+        ('{"source": "a", "constraints": ["do", "dog"]}', "got 'do', which begins a longer one in 'dog'"),
     ]:
         ran = cli("translate", model, *SHORT, "--json-lines", stdin=f'{{"source": "dog"}}\n{bad}\n'.encode())
         fails(ran, "standard input:2: ", message)

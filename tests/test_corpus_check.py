@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -155,6 +156,9 @@ def test_places_are_read_by_their_names(tmp_path: Path) -> None:
             read_places(places)
     with pytest.raises(ConfigError, match="counted from 1, got 0 1"):
         read_places(["x.tsv"], columns=(0, 1))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"read several times, got .*pipe, which can be read once; give a file"):
+        read_places([str(tmp_path / "a"), str(tmp_path / "pipe")])
 
 
 def test_parts_hold_every_pair_once_and_no_source_twice() -> None:

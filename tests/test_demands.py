@@ -158,9 +158,27 @@ def test_every_translation_has_its_phrases_as_whole_words() -> None:
         assert [one.text for one in translator.generate([request], search)[0]] == [one.text for one in found]
 
 
-def test_a_phrase_may_be_the_beginning_of_another() -> None:
-    request = Request("a fox", constraints=("dog", "doge"))
-    assert " doge " in f" {build().translate(request, SearchConfig(beam_size=8, max_length=12))} "
+@pytest.mark.parametrize("phrases", [("a", "a dog"), ("dog", "a dog"), ("a dog", "a")])
+def test_a_phrase_may_be_some_words_of_another(phrases: tuple[str, ...]) -> None:
+    found = build().translate(Request("a fox", constraints=phrases), SearchConfig(beam_size=8, max_length=20))
+    for phrase in phrases:
+        assert f" {phrase} " in f" {found} "
+
+
+@pytest.mark.parametrize(
+    ("prefix", "phrases"),
+    [
+        ("", ("dog", "doge")),
+        ("", ("doge", "dog")),
+        ("", ("dog", "a doge x")),
+        ("a doge ", ("dog",)),
+        ("", ("e f", "e fo")),
+    ],
+)
+def test_a_phrase_that_is_a_part_of_a_word_of_something_else_is_refused(prefix: str, phrases: tuple[str, ...]) -> None:
+    """It could be met within that word alone."""
+    with pytest.raises(ConfigError, match=r"is of whole words, got '(dog|e f)', which begins a longer one in '"):
+        build().translate(Request("a fox", prefix, phrases))
 
 
 def test_letters_and_accents_lengthen_a_word_and_punctuation_does_not() -> None:

@@ -112,6 +112,8 @@ class Work:
             before: how many lines came before them.
         """
         requests = _requests(block, self.demands, self.json_lines, before, self.name)
+        if self.json_lines:
+            _check_demands(requests, translator, before, self.name)
         found = translator.generate_share(requests, config, share, **self.show.options)
         return {
             number: _show(before + number + 1, requests[number].text, translations, config, self.show)
@@ -194,6 +196,15 @@ def _requests(block: Sequence[str], demands: DemandOptions, json_lines: bool, be
     if not json_lines:
         return [Request(line, demands.prefix, tuple(demands.constraints)) for line in block]
     return [_request(line, f"{name}:{number}") for number, line in enumerate(block, start=before + 1)]
+
+
+def _check_demands(requests: Sequence[Request], translator: Translator, before: int, name: str) -> None:
+    """Name the line that asks for what cannot be said."""
+    for number, request in enumerate(requests, start=before + 1):
+        try:
+            translator.demands.of(request)
+        except ConfigError as error:
+            raise ConfigError(f"{name}:{number}: {error}") from None
 
 
 def _request(line: str, place: str) -> Request:

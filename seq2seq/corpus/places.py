@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from seq2seq.corpus.pairs import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
 from seq2seq.errors import ConfigError
@@ -19,10 +20,13 @@ def read_places(
         keys: of JSON lines and data sets.
 
     Raises:
-        ConfigError: if there are more places than two, or a column is below 1.
+        ConfigError: if there are more places than two, one is a pipe, or a column is below 1.
     """
     if not 1 <= len(places) <= 2:
         raise ConfigError(f"give one place or two files, got {len(places)}; join files of the same language first")
+    for path in map(Path, places):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"a corpus is read several times, got {path}, which can be read once; give a file")
     if len(places) == 2:
         return read_lines(*places)
     (place,) = places

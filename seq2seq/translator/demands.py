@@ -23,6 +23,7 @@ from torch import Tensor
 from seq2seq.config import BOS_ID, EOS_ID, UNK_ID
 from seq2seq.errors import ConfigError
 from seq2seq.search import Phrase
+from seq2seq.translator.texts import Request
 from seq2seq.vocabulary import Vocabulary
 
 SPACE = "▁".encode()
@@ -68,6 +69,31 @@ class Demands:
         self.vocabulary = vocabulary
         self.prefix = lru_cache(maxsize=256)(self._prefix)
         self.phrase = lru_cache(maxsize=1024)(self._phrase)
+
+    def of(self, request: Request) -> tuple[Prefix, list[Phrase]]:
+        """What a request demands.
+
+        Raises:
+            ConfigError: if the vocabulary cannot spell it, or a phrase is also a part of a word of something else.
+        """
+        prefix, phrases = self.prefix(request.prefix), [self.phrase(text) for text in request.constraints]
+        texts = [*request.constraints, request.prefix]
+        for one, text in zip(phrases, texts, strict=False):
+            for other, whole in zip([*phrases, tuple(prefix.tokens)], texts, strict=True):
+                if self._is_part(one, other):
+                    raise ConfigError(
+                        f"a constraint is of whole words, got {text!r}, which begins a longer one in {whole!r}; "
+                        "leave one of them out"
+                    )
+        return prefix, phrases
+
+    def _is_part(self, phrase: Phrase, other: Phrase) -> bool:
+        """Whether the phrase is in the other one, and its last word goes on there."""
+        size = len(phrase)
+        return any(
+            other[start : start + size] == phrase and bool(self.lengthens[other[start + size]])
+            for start in range(len(other) - size)
+        )
 
     def _prefix(self, text: str) -> Prefix:
         """Tokens and places of a prefix; none of a blank one.

@@ -32,8 +32,7 @@ def find_hypotheses(
     Raises:
         ConfigError: if a request cannot be met.
     """
-    prefixes = [demands.prefix(request.prefix) for request in requests]
-    phrases = [[demands.phrase(text) for text in request.constraints] for request in requests]
+    prefixes, phrases = zip(*(demands.of(request) for request in requests), strict=True)
     demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
     choice = ensemble.choose(sources, config.shortlist, demanded)
     # From here on tokens are called by their numbers in the choice.

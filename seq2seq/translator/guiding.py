@@ -143,7 +143,7 @@ def close_phrases(
 
     Args:
         step, state: before any token.
-        phrases: of each row; at least one in all.
+        phrases: of each row, none of them lengthened within another; at least one in all.
         lengthens: whether a token would make the word before it longer.
     """
 
@@ -164,13 +164,8 @@ def close_phrases(
 
 def _padded(phrases: Sequence[Sequence[Phrase]]) -> list[list[list[int]]]:
     """For each row as many phrases, equally long."""
-    # A phrase that another one begins with cannot be closed, or the other could not go on.
-    closed = [
-        [one for one in own if not any(len(other) > len(one) and other[: len(one)] == one for other in own)]
-        for own in phrases
-    ]
-    most = max(map(len, closed))
-    longest = max(len(phrase) for own in closed for phrase in own)
+    most = max(map(len, phrases))
+    longest = max(len(phrase) for own in phrases for phrase in own)
     # A phrase of nothing but -2, which is no token, is never met.
     nothing = [-2] * longest
-    return [[[-1] * (longest - len(one)) + list(one) for one in own] + [nothing] * (most - len(own)) for own in closed]
+    return [[[-1] * (longest - len(one)) + list(one) for one in own] + [nothing] * (most - len(own)) for own in phrases]
