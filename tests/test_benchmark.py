@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from configurations import SMALL
+from started import run
 
 from seq2seq.config import EOS_ID, SearchConfig
 from seq2seq.model import Seq2Seq
@@ -54,6 +55,20 @@ def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:
         )
         assert len(row) == len(benchmark.HEADINGS)
         assert (row[0], row[6]) == (f"beam 2, batch {size}", "0.0%")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "fault"),
+    [
+        ("a\n", ["--precision", "fp16"], "--precision must be float32 or bfloat16, got fp16"),
+        ("\n \n", [], "must hold text"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(text: str, options: list[str], fault: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(text)
+    result = run("recipes/benchmark_decoding.py", tmp_path, "--source", tmp_path / "in", *options, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert fault in result.stderr
 
 
 def test_weights_that_a_step_reads_are_counted_once(benchmark) -> None:

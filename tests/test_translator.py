@@ -241,7 +241,7 @@ def test_free_memory_is_found() -> None:
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for device in ("cuda:77", "toaster", "meta", "hpu"):
+    for device in ("cuda:77", "toaster", "meta", "hpu", *([] if torch.cuda.is_available() else ["gpu"])):
         with pytest.raises(ConfigError, match=f"device must be one that this machine has, got '{device}'"):
             Translator.load(tmp_path, device)
 

@@ -52,14 +52,11 @@ def evaluate(
     from seq2seq import metrics
 
     search.config()
-    if mbr is None and search.samples > 1:
-        raise ConfigError(
-            f"one translation of each line is scored, got samples={search.samples}; choose one of them with --mbr chrf"
-        )
-    if mbr is None and search.n_best > 1:
-        raise ConfigError(
-            f"one translation of each line is scored, got n_best={search.n_best}; choose one of them with --mbr chrf"
-        )
+    for name, count in (("samples", search.samples), ("n_best", search.n_best)):
+        if mbr is None and count > 1:
+            raise ConfigError(
+                f"one translation of each line is scored, got {name}={count}; choose one of them with --mbr chrf"
+            )
     keep([source, *reference], output_path)
     sources, *references = read_aligned([source, *reference])
     judges = _judges(metric, lowercase, tokenize)  # A mistake in them is told before the translating.

@@ -87,11 +87,11 @@ class Translator:
             PackageError: if one is no model folder, or not a whole one.
             ConfigError: if there is no such device or precision, or the models do not go together.
         """
+        place = "cuda" if device == "gpu" else device
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        device = "cuda" if device == "gpu" else device
+            place = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.zeros(1, device=device).item()
+            torch.zeros(1, device=place).item()
         except (RuntimeError, AssertionError, ImportError):
             raise ConfigError(f"device must be one that this machine has, got {device!r}; use cpu") from None
         if precision not in get_args(Precision):
@@ -99,7 +99,7 @@ class Translator:
         folders = [folder] if isinstance(folder, str | os.PathLike) else list(folder)
         if not folders:
             raise ConfigError("translating needs a model folder, got none; give one or more")
-        packages = [package.load(one, device) for one in folders]
+        packages = [package.load(one, place) for one in folders]
         for loaded in packages:
             loaded.model.to(getattr(torch, precision))
         return cls(*packages, mean=mean)
