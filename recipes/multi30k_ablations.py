@@ -50,7 +50,9 @@ class Variant(NamedTuple):
 VARIANTS = {
     "full": Variant(seeds=3),
     # One measure fewer.
-    "without dropout": Variant(NO_DROPOUT),
+    "without R-Drop": Variant(training={"r_drop": 0.0}),
+    "without late dropout": Variant(training={"dropout_start": 0}),
+    "without dropout": Variant(NO_DROPOUT, {"r_drop": 0.0, "dropout_start": 0}),
     "without tied embeddings": Variant({"tied_embeddings": "none", "bottleneck_size": 256}),
     "without label smoothing": Variant(training={"label_smoothing": 0.0}),
     "without a falling rate": Variant(training={"schedule": "constant"}),

@@ -10,6 +10,9 @@ from subprocess import CompletedProcess
 import pytest
 import started
 
+from seq2seq.config import ModelConfig, TrainingConfig
+from seq2seq.training.loss import check_dropout
+
 CAPTIONS = [("ein Hund läuft .", "a dog runs ."), ("zwei Frauen singen .", "two women sing ."), ("Hallo !", "hello !")]
 
 
@@ -110,6 +113,16 @@ def test_ablations_take_a_trial_for_no_result_and_make_no_result_again(captions,
     other = run("multi30k_ablations.py", *arguments, "--epochs", 1, cwd=tmp_path)
     assert other.returncode == 2
     assert "training.max_epochs: 2, now 1" in other.stderr
+
+
+def test_every_ablation_is_a_training_that_the_library_accepts(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    from multi30k_ablations import VARIANTS, configure
+
+    model, training = configure(range(20))
+    for variant in VARIANTS.values():
+        changed = ModelConfig.model_validate({**model.model_dump(), **variant.model})
+        check_dropout(changed, TrainingConfig.model_validate({**training.model_dump(), **variant.training}))
 
 
 @pytest.mark.slow
