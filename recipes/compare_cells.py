@@ -18,6 +18,7 @@ from rich.table import Table
 
 from seq2seq import package
 from seq2seq.cells import CELLS
+from seq2seq.cli.flags import Device, Smoke
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_tsv
@@ -123,8 +124,8 @@ def main(
     ),
     data: Annotated[Path | None, typer.Option(help="The Multi30k folder; without it, dates.")] = None,
     cell: Annotated[list[str], typer.Option(help="A cell to try; give it again for more.")] = ALL_CELLS,
-    device: str = "auto",
-    smoke: Annotated[bool, typer.Option(help="Two batches each, to see that it works.")] = False,
+    device: Device = "auto",
+    smoke: Smoke = False,
 ) -> None:
     """Train the same model with every cell, and compare score, size and speed."""
     if wrong := [one for one in cell if one not in CELLS]:

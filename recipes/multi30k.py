@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Restart, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_lines
@@ -117,20 +118,20 @@ def configure(vocabulary: Vocabulary) -> tuple[ModelConfig, TrainingConfig]:
 
 
 def main(
-    data: Path = Path(__file__).parent.parent / "data" / "multi30k",
-    source: str = "de",
-    target: str = "en",
+    data: Data = Path(__file__).parent.parent / "data" / "multi30k",
+    source: Annotated[str, typer.Option(help="The language to translate from: de, en, fr or cs.")] = "de",
+    target: Annotated[str, typer.Option(help="The language to translate into.")] = "en",
     tokenised: Annotated[bool, typer.Option("--tokenised", help="Lower-cased, tokenised files.")] = False,
-    out: Path | None = None,
-    seed: int | None = None,
-    epochs: int | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    restart: bool = False,
-    wandb: str | None = None,
-    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
-    smoke: bool = False,
+    out: Annotated[Path | None, typer.Option(help="In place of runs/multi30k-SOURCE-TARGET.")] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
+    epochs: Epochs = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    restart: Restart = False,
+    wandb: Wandb = None,
+    start: Start = None,
+    smoke: Smoke = False,
 ) -> None:
     """Train on the 29,000 captions of task 1, then translate test_2016_flickr."""
     out = out or Path(f"runs/multi30k-{source}-{target}{'-tokenised' if tokenised else ''}")
@@ -175,7 +176,7 @@ def main(
         search=SEARCH,
         metrics=judges(tokenised),
         samples=5,
-        commands=[f"seq2seq translate {out} < captions{'.lc.norm.tok' if tokenised else ''}.{source}"],
+        commands=[f"head -n 5 {out}/test/source.txt | seq2seq translate {out}"],
         device=device,
         smoke=smoke,
     )

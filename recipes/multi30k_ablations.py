@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq import package
+from seq2seq.cli.flags import Device, Smoke
 from seq2seq.cli.running import run_recipe
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
@@ -177,8 +178,8 @@ def main(
     data: Annotated[Path, typer.Option(help="The Multi30k folder.")] = Path(__file__).parent.parent
     / "data"
     / "multi30k",
-    source: str = "en",
-    target: str = "de",
+    source: Annotated[str, typer.Option(help="The language to translate from.")] = "en",
+    target: Annotated[str, typer.Option(help="The language to translate into.")] = "de",
     tokenised: Annotated[bool, typer.Option("--tokenised", help="Lower-cased, tokenised files.")] = False,
     variant: Annotated[
         list[str], typer.Option(help="One to train beside `full`; give it again for more.")
@@ -187,8 +188,8 @@ def main(
     epochs: Annotated[
         int | None, typer.Option(help="Train each for so many, the rate falling to 0 within them.")
     ] = None,
-    device: str = "auto",
-    smoke: Annotated[bool, typer.Option(help="Two batches each, to see that it works.")] = False,
+    device: Device = "auto",
+    smoke: Smoke = False,
 ) -> None:
     """Train the full model with three seeds and every variant with its own, and compare."""
     if wrong := [one for one in variant if one not in VARIANTS]:

@@ -4,10 +4,8 @@ Run `python recipes/number_words.py`; a model stands in `runs/number_words` minu
 """
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Out, Restart, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import read_tsv
@@ -18,16 +16,16 @@ from seq2seq.vocabulary import Vocabulary
 
 
 def main(
-    out: Path = Path("runs/number_words"),
-    data: Path = Path(__file__).parent.parent / "data" / "numbers",
-    epochs: int | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    restart: bool = False,
-    wandb: str | None = None,
-    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
-    smoke: bool = False,
+    out: Out = Path("runs/number_words"),
+    data: Data = Path(__file__).parent.parent / "data" / "numbers",
+    epochs: Epochs = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    restart: Restart = False,
+    wandb: Wandb = None,
+    start: Start = None,
+    smoke: Smoke = False,
 ) -> None:
     """Train on numbers, then translate numbers that were held out."""
     pairs, validation, test = (read_tsv(data / f"{part}.tsv.gz").check() for part in ("train", "validation", "test"))

@@ -5,8 +5,9 @@
     Keys of JSON lines          python recipes/parallel.py pairs.jsonl --keys de en
     A data set of the Hub       python recipes/parallel.py hub:bentrevett/multi30k --keys de en
 
-Some source sentences are held out for validation and others for the test, with all their translations: a paraphrase in
-training cannot give a test sentence away.
+`--validation` and `--test` name sets that you have, twice for two files. Without them some source sentences are held
+out for validation and others for the test, with all their translations: a paraphrase in training cannot give a test
+sentence away.
 """
 
 from enum import StrEnum
@@ -16,10 +17,28 @@ from typing import Annotated, NamedTuple
 import typer
 
 from seq2seq import package
+from seq2seq.cli.flags import (
+    Columns,
+    Device,
+    Devices,
+    Epochs,
+    Keys,
+    Languages,
+    Nodes,
+    Out,
+    Restart,
+    Smoke,
+    Start,
+    Test,
+    Texts,
+    Validation,
+    Wandb,
+)
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
-from seq2seq.corpus import hold_out, read_places
+from seq2seq.corpus import ParallelText, hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
+from seq2seq.errors import ConfigError
 from seq2seq.training import train
 from seq2seq.translator import report
 
@@ -53,24 +72,52 @@ PRESETS = {
 }
 
 
-def main(
+def read(
     texts: list[str],
-    columns: tuple[int, int] = (1, 2),
-    keys: tuple[str, str] = ("source", "target"),
-    languages: tuple[str, str] = ("source", "target"),
-    preset: Preset = Preset.small,
-    out: Path = Path("runs/parallel"),
-    epochs: int | None = None,
+    validation: list[str],
+    test: list[str],
+    columns: tuple[int, int],
+    keys: tuple[str, str],
+    cache: Path,
+) -> tuple[ParallelText, ParallelText, ParallelText]:
+    """Training, validation and test pairs: as they are given, or parts of the first."""
+    if bool(validation) != bool(test):
+        given = "--validation" if validation else "--test"
+        raise ConfigError(f"--validation and --test go together, got {given} alone; give both, or neither")
+    if not validation:
+        return hold_out(read_places(texts, columns, keys), cache=cache)
+    pairs, *held_out = [
+        read_places(places, columns, keys).recall(cache).check() for places in (texts, validation, test)
+    ]
+    return pairs, held_out[0], held_out[1]
+
+
+def main(
+    texts: Texts,
+    validation: Validation = [],  # noqa: B006  # typer hands over a copy
+    test: Test = [],  # noqa: B006  # the same
+    columns: Columns = (1, 2),
+    keys: Keys = ("source", "target"),
+    languages: Languages = ("source", "target"),
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="low_resource for thousands of pairs, tiny for tens of thousands, small for hundreds of thousands, "
+            "base for millions, on a GPU."
+        ),
+    ] = Preset.small,
+    out: Out = Path("runs/parallel"),
+    epochs: Epochs = None,
     batch_tokens: Annotated[str | None, typer.Option(help="Tokens of a batch, or auto: what memory holds.")] = None,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    restart: bool = False,
-    wandb: str | None = None,
-    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
-    smoke: bool = False,
+    device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    restart: Restart = False,
+    wandb: Wandb = None,
+    start: Start = None,
+    smoke: Smoke = False,
 ) -> None:
-    """Train on most of the pairs, then translate those that were held out."""
+    """Train on your own parallel text, then translate the test set: yours, or pairs that were held out."""
     size = PRESETS[preset]
     training = TrainingConfig(
         max_epochs=size.epochs,
@@ -85,7 +132,7 @@ def main(
     )
 
     cache = out / "cache"
-    pairs, validation, test = hold_out(read_places(texts, columns, keys), cache=cache)
+    pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
     if start is None:
@@ -112,7 +159,7 @@ def main(
     )
     corpus = ParallelDataModule(
         pairs,
-        validation,
+        validation_pairs,
         vocabulary,
         vocabulary,
         batch_tokens=training.batch_tokens,
@@ -137,12 +184,12 @@ def main(
     )
     report(
         out,
-        list(test.sources()),
-        [list(test.targets())],
+        list(test_pairs.sources()),
+        [list(test_pairs.targets())],
         search=SearchConfig(beam_size=5, length_penalty="average"),
         metrics=("bleu", "chrf"),
         samples=5,
-        commands=[f"seq2seq translate {out} < text.{languages[0]}"],
+        commands=[f"head -n 5 {out}/test/source.txt | seq2seq translate {out}"],
         device=device,
         smoke=smoke,
     )

@@ -4,10 +4,8 @@ Run `python recipes/reverse.py`; a model stands in `runs/reverse` minutes later.
 """
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Out, Restart, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import read_tsv
@@ -18,16 +16,16 @@ from seq2seq.vocabulary import Vocabulary
 
 
 def main(
-    out: Path = Path("runs/reverse"),
-    data: Path = Path(__file__).parent.parent / "data" / "reverse",
-    epochs: int | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    restart: bool = False,
-    wandb: str | None = None,
-    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
-    smoke: bool = False,
+    out: Out = Path("runs/reverse"),
+    data: Data = Path(__file__).parent.parent / "data" / "reverse",
+    epochs: Epochs = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    restart: Restart = False,
+    wandb: Wandb = None,
+    start: Start = None,
+    smoke: Smoke = False,
 ) -> None:
     """Train on random letters, then reverse sequences that were held out."""
     pairs, validation, test = (read_tsv(data / f"{part}.tsv.gz").check() for part in ("train", "validation", "test"))

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Restart, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs, read_tsv
@@ -49,17 +50,17 @@ def divide(pairs: Pairs, split: Split) -> tuple[Pairs, Pairs, Pairs]:
 
 
 def main(
-    split: Split = Split.simple,
-    out: Path | None = None,
-    data: Path = Path(__file__).parent.parent / "data" / "scan",
-    epochs: int | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    nodes: int = 1,
-    restart: bool = False,
-    wandb: str | None = None,
-    start: Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")] = None,
-    smoke: bool = False,
+    split: Annotated[Split, typer.Option(help="What is held out.")] = Split.simple,
+    out: Annotated[Path | None, typer.Option(help="In place of runs/scan-SPLIT.")] = None,
+    data: Data = Path(__file__).parent.parent / "data" / "scan",
+    epochs: Epochs = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    restart: Restart = False,
+    wandb: Wandb = None,
+    start: Start = None,
+    smoke: Smoke = False,
 ) -> None:
     """Train on one split of SCAN, then carry out the commands that were held out."""
     out = out or Path(f"runs/scan-{split}")

@@ -144,7 +144,8 @@ def test_no_process_and_no_file_is_left_behind(
     ("options", "message"),
     [
         (["--devices", "0"], "devices must be at least 1, got 0"),
-        (["--devices", "2", "--device", "cuda:1"], "--devices chooses among cpu and cuda, got --device cuda:1"),
+        (["--devices", "2", "--device", "cuda:1"], "--devices chooses among cpu and gpu, got --device cuda:1"),
+        (["--devices", "99", "--device", "gpu"], "devices must be at most the GPUs of this machine, "),
     ],
 )
 def test_what_cannot_be_divided_is_one_line(options: list[str], message: str, model: Path, capsys) -> None:

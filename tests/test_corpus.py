@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.corpus import Limits, from_pairs, read_hub, read_jsonl, read_lines, read_text, read_tsv
+from seq2seq.corpus import Limits, from_pairs, read_hub, read_jsonl, read_lines, read_places, read_text, read_tsv
 from seq2seq.errors import ConfigError, CorpusError
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -243,9 +243,12 @@ def test_a_data_set_in_a_local_folder(tmp_path, monkeypatch):
     folder.mkdir()
     rows = "".join(json.dumps({"translation": {"de": source, "en": target}}) + "\n" for source, target in PAIRS)
     (folder / "train.jsonl").write_text(rows)
+    (folder / "test.jsonl").write_text(rows.splitlines()[0] + "\n")
     text = read_hub(str(folder), "train", ("translation.de", "translation.en"))
     assert list(text) == PAIRS
+    for place, pairs in ((f"hub:{folder}", PAIRS), (f"hub:{folder}:test", PAIRS[:1])):
+        assert list(read_places([place], keys=("translation.de", "translation.en"))) == pairs
     assert text.fingerprint == from_pairs(PAIRS).fingerprint
     assert f"{folder}/train:1: has no 'fr'" in message(read_hub(str(folder), "train", ("fr", "translation.en")))
-    assert "cannot be loaded" in message(read_hub(str(folder), "test", ("a", "b")))
+    assert "cannot be loaded" in message(read_hub(str(folder), "validation", ("a", "b")))
     assert "check name, split and network" in message(read_hub(str(tmp_path / "none"), "train", ("a", "b")))

@@ -159,6 +159,13 @@ def test_multi30k_packs_the_tokenised_files(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "SHA256", {packed.name: hashlib.sha256(b"ein hund .\n").hexdigest()})
     prepare.main()
     assert len(asked) == 2
+    brought, out = tmp_path / "brought", tmp_path / "out"
+    brought.mkdir()
+    for name, content in (("train.fr.gz", gzip.compress(b"x\n")), ("train.lc.norm.tok.fr", b"ein hund .\n")):
+        (brought / name).write_bytes(content)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(out), "--from", str(brought)])
+    prepare.main()
+    assert (out / packed.name).read_bytes() == packed.read_bytes()
     assert "sha256 must be" in prepare.fault(packed.name, gzip.compress(b"eine hund .\n"))
 
 

@@ -182,6 +182,27 @@ def test_parallel_reads_two_files_a_table_and_json_lines(tmp_path):
     assert scores[0] == scores[1] == scores[2]
 
 
+def test_parallel_takes_validation_and_test_sets(tmp_path):
+    words = [f"{one} {two}\t{two} {one}\n" for one in "abcdefghij" for two in "klmnopqrst"]
+    (tmp_path / "train.tsv").write_text("".join(words[20:]))
+    (tmp_path / "valid.tsv").write_text("".join(words[10:20]))
+    for side, name in enumerate(("test.a", "test.b")):
+        (tmp_path / name).write_text("".join(line.strip().split("\t")[side] + "\n" for line in words[:10]))
+    sets = ["--validation", "valid.tsv", "--test", "test.a", "--test", "test.b"]
+    options = ["--preset", "low_resource", "--smoke", "--out", "run"]
+    check_result(run("parallel.py", "train.tsv", *sets, *options, cwd=tmp_path), tmp_path / "run")
+    for mine, kept in (("test.a", "source"), ("test.b", "reference")):
+        assert (tmp_path / "run" / "test" / f"{kept}.txt").read_text() == (tmp_path / mine).read_text()
+    parts = json.loads((tmp_path / "run" / "config.json").read_text())["training"]["data"]
+    assert {name: part["pairs"] for name, part in parts.items()} == {"training": 80, "validation": 10}
+    for one, other in ((sets[:2], "--validation"), (sets[2:], "--test")):
+        result = run("parallel.py", "train.tsv", *one, *options, cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr == (
+            f"error: --validation and --test go together, got {other} alone; give both, or neither\n"
+        )
+
+
 def test_parallel_refuses_three_files_in_one_line(tmp_path):
     result = run("parallel.py", "a", "b", "c", "--smoke", cwd=tmp_path)
     assert result.returncode == 2

@@ -264,6 +264,10 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     files = "a fox\ndog\nlazy\nx\ny\nz\ndog\na\nb\n"
     assert written["test_set"] == "sha256:" + hashlib.sha256(files.encode()).hexdigest()
     card = (folder / "README.md").read_text()
+    test_set = {path.name: path.read_text() for path in (folder / "test").iterdir()}
+    texts = {"source": sources, "reference": references[0], "reference2": references[1]}
+    texts["translation"] = translator.translate(sources, SEARCH)
+    assert test_set == {f"{name}.txt": "".join(f"{line}\n" for line in lines) for name, lines in texts.items()}
     assert "fox → dog" in card
     assert f"3 sentences ({written['test_set']})" in card
     assert card.count(written["scores"]["bleu"]["text"]) == 1

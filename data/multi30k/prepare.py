@@ -54,7 +54,10 @@ def fault(name: str, content: bytes) -> str | None:
 def read(name: str, folder: Path | None) -> bytes:
     """The content of file `name`, from `folder` or else from the network."""
     if folder:
+        plain = folder / name.removesuffix(".gz")  # as the tokenised ones lie on the server
         try:
+            if TOKENISED in name and plain.exists() and not (folder / name).exists():
+                return gzip.compress(plain.read_bytes(), mtime=0)
             return (folder / name).read_bytes()
         except OSError as error:
             raise CorpusError(f"{folder / name} must be one of the data set's files: {error.strerror}") from None
@@ -66,14 +69,14 @@ def read(name: str, folder: Path | None) -> bytes:
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise CorpusError(
-            f"cannot download {url} ({reason}); without a network, fetch the .gz files of that folder on another "
-            f"machine and run: python data/multi30k/prepare.py --from FOLDER"
+            f"cannot download {url} ({reason}); without a network, fetch the files of that folder on another machine "
+            f"and run the same command with --from FOLDER"
         ) from None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--from", type=Path, dest="folder", help="take the .gz files from this folder")
+    parser.add_argument("--from", type=Path, dest="folder", help="take the files from this folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="put them into this folder")
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=["de", "en"])
     parser.add_argument("--tokenised", action="store_true", help="the lower-cased, tokenised files too")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seq2seq.cli.flags import Columns, Keys, Test, Texts, Validation
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,23 +16,15 @@ if TYPE_CHECKING:
 
 
 def check_data(
-    texts: Annotated[
-        list[str],
-        typer.Argument(
-            help="Two files line by line, a TSV, JSON lines (.jsonl) or a data set (hub:NAME).", show_default=False
-        ),
-    ],
-    validation: Annotated[list[str], typer.Option(help="Validation pairs, likewise; twice for two files.")] = [],  # noqa: B006  # typer hands over a copy
-    test: Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")] = [],  # noqa: B006  # the same
+    texts: Texts,
+    validation: Validation = [],  # noqa: B006  # typer hands over a copy
+    test: Test = [],  # noqa: B006  # the same
     model: Annotated[Path | None, typer.Option(help="A model folder, whose vocabularies to check against.")] = None,
     vocabulary: Annotated[
         list[Path], typer.Option(help="A SentencePiece model of this library; twice for source and target.")
     ] = [],  # noqa: B006  # the same
-    columns: Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")] = (1, 2),
-    keys: Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")] = (
-        "source",
-        "target",
-    ),
+    columns: Columns = (1, 2),
+    keys: Keys = ("source", "target"),
     examples: Annotated[int, typer.Option(min=0, help="How many of each finding to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the histograms into this file.")] = None,

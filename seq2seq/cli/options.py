@@ -132,7 +132,9 @@ class SearchOptions:
 class MachineOptions:
     """Where and how it is computed."""
 
-    device: Annotated[str, option(MACHINE, "cpu, cuda, ... or auto.")] = "cpu"
+    device: Annotated[str, option(MACHINE, "cpu, gpu (or cuda, cuda:1), mps, or auto: a GPU where there is one.")] = (
+        "cpu"
+    )
     precision: Annotated[
         str, option(MACHINE, "float32, or bfloat16: half the memory, and faster where the hardware has it.")
     ] = "float32"

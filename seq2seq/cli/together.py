@@ -112,13 +112,13 @@ def check(machine: MachineOptions, devices: int) -> None:
     """
     if devices < 1:
         raise ConfigError(f"devices must be at least 1, got {devices}")
-    if machine.device not in ("cpu", "cuda", "auto"):
-        raise ConfigError(f"--devices chooses among cpu and cuda, got --device {machine.device}; give one of them")
+    if machine.device not in ("cpu", "gpu", "cuda", "auto"):
+        raise ConfigError(f"--devices chooses among cpu and gpu, got --device {machine.device}; give one of them")
     if machine.device != "cpu":
         import torch
 
         there = torch.cuda.device_count()
-        if devices > there and (there or machine.device == "cuda"):
+        if devices > there and (there or machine.device != "auto"):
             raise ConfigError(f"devices must be at most the GPUs of this machine, {there}, got {devices}")
 
 

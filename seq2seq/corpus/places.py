@@ -12,7 +12,8 @@ from seq2seq.errors import ConfigError
 def read_places(
     places: Sequence[str], columns: tuple[int, int] = (1, 2), keys: tuple[str, str] = ("source", "target")
 ) -> ParallelText:
-    """Two files line by line, a TSV, JSON lines (`.jsonl`), or a data set of the Hub (`hub:NAME`, its training part).
+    """Two files line by line, a TSV, JSON lines (`.jsonl`), or a part of a data set of the Hub (`hub:NAME:PART`, its
+    training part if none is named).
 
     Args:
         places: one, or two files.
@@ -31,7 +32,8 @@ def read_places(
         return read_lines(*places)
     (place,) = places
     if place.startswith("hub:"):
-        return read_hub(place.removeprefix("hub:"), "train", keys)
+        name, _, part = place.removeprefix("hub:").partition(":")
+        return read_hub(name, part or "train", keys)
     if ".jsonl" in place:
         return read_jsonl(place, keys)
     if min(columns) < 1:

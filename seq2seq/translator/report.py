@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from seq2seq.metrics import Judge
 
 METRICS = "metrics.json"
+TEST_SET = "test"
 TEST_HEADING = "## Test set"
 SMOKE_SENTENCES = 20
 
@@ -42,6 +43,7 @@ def report(
 ) -> None:
     """Translate a test set; write `metrics.json` and the model card; print scores, samples and commands.
 
+    The folder `test` gets the test set and its translations line by line, for other systems and comparisons.
     Of several processes that have trained together the first one does it.
 
     Args:
@@ -80,6 +82,7 @@ def report(
         "search": search.model_dump(),
         "weights": None if smoke else _weights_checksum(translator.package.metadata),
     }
+    _write_lines(folder / TEST_SET, sources, references, hypotheses)
     _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [str(result) for result in scores.values()]
     _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
@@ -131,6 +134,16 @@ def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
     before = text.split(TEST_HEADING)[0].rstrip()
     lines = [before, "", TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
     _write(card, "\n".join(lines))
+
+
+def _write_lines(
+    folder: Path, sources: Sequence[str], references: Sequence[Sequence[str]], translations: Sequence[str]
+) -> None:
+    """A file for each of them: `source.txt`, `reference.txt` (`reference2.txt`, ...), `translation.txt`."""
+    folder.mkdir(exist_ok=True)
+    numbered = {f"reference{number if number > 1 else ''}": lines for number, lines in enumerate(references, start=1)}
+    for name, lines in {"source": sources, **numbered, "translation": translations}.items():
+        _write(folder / f"{name}.txt", "".join(" ".join(line.split("\n")) + "\n" for line in lines))
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,32 @@
+"""The flags that recipes share: how one run of a training is made, not what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="The run's folder: the model, its scores and what it takes to go on.")]
+Data = Annotated[Path, typer.Option(help="The corpus's folder.")]
+Epochs = Annotated[int | None, typer.Option(help="Readings of the training text, in place of the recipe's number.")]
+Device = Annotated[str, typer.Option(help="cpu, gpu (or cuda), mps, or auto: the best that is there.")]
+Devices = Annotated[int, typer.Option(help="Processes that train together, on each machine.")]
+Nodes = Annotated[int, typer.Option(help="Machines that train together.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Start over; without it the same command goes on.")]
+Wandb = Annotated[str | None, typer.Option(help="A project of Weights & Biases, for the curves.")]
+Start = Annotated[Path | None, typer.Option("--from", help="A model folder to begin with.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Two batches of everything, to see that it works.")]
+
+Texts = Annotated[
+    list[str],
+    typer.Argument(
+        help="Two files line by line, a TSV, JSON lines (.jsonl) or a data set (hub:NAME or hub:NAME:PART).",
+        show_default=False,
+    ),
+]
+Validation = Annotated[list[str], typer.Option(help="Validation pairs, likewise; twice for two files.")]
+Test = Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")]
+Columns = Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")]
+Keys = Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")]
+Languages = Annotated[tuple[str, str], typer.Option(help="Of source and target, for the model card.")]
