@@ -149,6 +149,7 @@ class Decoder(nn.Module):
             config=config,
             context_size=context,
             residual_from=0 if config.residual else None,
+            dropout_from=0,
         )
         self.feature_size = hidden + context * len(self.attentions)
 
@@ -161,16 +162,16 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch steps"], state: DecoderState) -> Decoded:
         """All steps of a known target (teacher forced); `tokens` start with `<S>`."""
-        one_mask = self.config.variational_dropout
-        embedded = drop_features(self.embedding(tokens), self.config.embedding_dropout, self.training, one_mask)
-        if self.config.input_feeding:
+        config = self.config
+        embedded = self.embedding(tokens)
+        embedded = drop_features(embedded, config.embedding_dropout, self.training, config.variational_dropout)
+        if config.input_feeding:
             return self.feed_steps(embedded, state)
         outputs, _ = self.bottom(embedded, state.recurrent[:1])
         contexts, weights = self.attend(0, outputs, state)
         joined = contexts[0] if contexts else None
-        outputs = drop_features(outputs, self.config.hidden_dropout, self.training, one_mask)
         outputs, _ = self.upper(outputs, state.recurrent[1:], joined)
-        if self.config.output_attention:
+        if config.output_attention:
             more, weights = self.attend(1, outputs, state)
             contexts += more
         return Decoded(torch.cat([outputs, *contexts], dim=-1), weights)
@@ -201,7 +202,6 @@ class Decoder(nn.Module):
             return combined, DecoderState(below, state.memories, combined, state.slots, weights)
         contexts, attention = self.attend_rows(0, outputs, state)
         joined = contexts[0] if contexts else None
-        outputs = F.dropout(outputs, self.config.hidden_dropout, self.training)
         outputs, above = self.upper.step(outputs, state.recurrent[1:], joined)
         if self.config.output_attention:
             more, attention = self.attend_rows(1, outputs, state)

@@ -93,9 +93,9 @@ def length_limits(sentence: Sentence, config: SearchConfig) -> tuple[int, int]:
     if config.max_length_ratio is not None:
         ratio = Fraction(str(config.max_length_ratio))
         longest = min(longest, math.ceil(ratio * sentence.source_length) + config.max_length_margin)
-    longest = max(longest, len(sentence.prefix) + sum(map(len, sentence.constraints)))
     shortest = max(config.min_length, math.ceil(Fraction(str(config.min_length_ratio)) * sentence.source_length))
-    return min(shortest, longest), longest
+    shortest = min(shortest, config.max_length)
+    return shortest, max(longest, shortest, len(sentence.prefix) + sum(map(len, sentence.constraints)))
 
 
 def score(network: ToyNetwork, sentence: Sentence, output: "Output", config: SearchConfig) -> float:

@@ -454,6 +454,19 @@ def test_torchs_seven_arguments_mean_what_they_mean_to_torch(
     torch.testing.assert_close(ours.forward_lengths(inputs, lengths).outputs, expected)
 
 
+@pytest.mark.parametrize("variational", [True, False])
+def test_a_stack_on_top_of_a_layer_drops_its_input_but_adds_it_whole(variational: bool) -> None:
+    torch.manual_seed(0)
+    config = RecurrenceConfig(variational_dropout=variational)
+    stack = Recurrence(400, 400, 1, dropout=0.25, config=config, residual_from=0, dropout_from=0)
+    inputs = torch.randn(ROWS, 5, 400)
+    seen = []
+    stack.layers[0].run = lambda inputs, *_: (seen.append(inputs), (inputs * 0, ()))[1]  # type: ignore[method-assign]
+    outputs, _ = stack(inputs)
+    assert torch.equal(outputs, inputs)
+    assert (seen[0] != 0).float().mean().item() == pytest.approx(0.75, abs=0.03)
+
+
 def test_dropout_between_layers_has_torchs_probability() -> None:
     torch.manual_seed(0)
     stack = Recurrence(INPUT, 400, 2, dropout=0.25)

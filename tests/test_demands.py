@@ -88,6 +88,11 @@ def test_a_prefix_longer_than_the_limit_still_fits() -> None:
         build().translate(Request("a fox", "the quick"), search)
 
 
+def test_samples_that_do_not_reach_the_end_of_their_prefix_are_refused() -> None:
+    with pytest.raises(ConfigError, match="needs room in the search, got prefix 'quick'"):
+        build().generate([Request("a fox", "quick")], SearchConfig(max_length=2, samples=20))
+
+
 def test_words_and_bytes_are_spelled_too() -> None:
     words = Translator(packaged(source=WORDS, target=WORDS))
     search = SearchConfig(beam_size=2, max_length=5)

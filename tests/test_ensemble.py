@@ -61,6 +61,16 @@ def test_an_ensemble_translates_texts_alone_or_together() -> None:
             assert one.token_scores == pytest.approx(best.token_scores, abs=1e-4)
 
 
+def test_length_limits_are_those_of_the_longest_source() -> None:
+    search = SearchConfig(beam_size=1, min_length_ratio=2.0, max_length_ratio=2.0, max_length_margin=0)
+    text = "lazy dog"
+    sizes = [len(vocabulary.encode([text])[0]) for vocabulary in (VOCABULARY, OTHER)]
+    assert sizes[0] != sizes[1]
+    for members in ((FIRST, THIRD), (THIRD, FIRST)):
+        ((best,),) = Translator(*members).generate([text], search)
+        assert len(best.tokens) == 2 * max(sizes)
+
+
 def test_scores_are_those_of_the_steps() -> None:
     translator = Translator(FIRST, THIRD)
     (ids,) = VOCABULARY.encode(["dog"])

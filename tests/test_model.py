@@ -157,6 +157,15 @@ def test_initialisation_follows_its_rule() -> None:
     assert (embedded[PAD_ID] == 0).all()
 
 
+@pytest.mark.parametrize("feeding", [True, False])
+def test_hidden_dropout_is_between_layers_alone(feeding: bool) -> None:
+    """A decoder of one layer has none, in either form; `output_dropout` acts on what it gives."""
+    model = build(SMALL.model_copy(update={"decoder_layers": 1, "input_feeding": feeding, "hidden_dropout": 0.5}))
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+    trained, used = (model.decoder.train(mode)(TARGET, state).features for mode in (True, False))
+    assert torch.equal(trained, used)
+
+
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
     changes: list[dict[str, object]] = [

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from reversing import reverse
 from tiny import fit, training_config
 from torch.nn import functional as F
 
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
 from seq2seq.training import build_optimizer, build_schedulers, linear_cross_entropy, loss, rate_factor
+from seq2seq.training.schedules import unreached
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -109,6 +111,17 @@ def test_a_plateau_lowers_the_rate_that_the_warm_up_reached() -> None:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
+def test_what_a_short_training_never_comes_to_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = TrainingConfig(warmup_steps=30, dropout_start=784)
+    assert len(unreached(config, 30)) == 2
+    assert unreached(config, 784) == ["dropout_start=784 is not reached in 784 steps: this training has no dropout"]
+    assert unreached(config, 785) == []
+    reverse(tmp_path / "run", max_epochs=1, dropout_start=6)
+    assert capfd.readouterr().err.count("warning: dropout_start=6 is not reached in 6 steps") == 1
+    reverse(tmp_path / "other", max_epochs=1, dropout_start=5)
+    assert "warning" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_optimisers_learn_with_fused_kernels(name: str) -> None:
     weight = torch.nn.Parameter(torch.ones(3))
@@ -127,7 +140,15 @@ def test_optimisers_learn_with_fused_kernels(name: str) -> None:
         ({"schedule": "inverse_sqrt"}, "needs warmup_steps"),
         ({"clip_value": 1.0}, "by norm or by value"),
         ({"learning_rate": 0}, "greater than 0"),
-        ({"min_learning_rate": 1.0}, "at most learning_rate"),
+        ({"schedule": "cosine", "min_learning_rate": 1.0}, "at most learning_rate"),
+        ({"min_learning_rate": 1e-5}, "min_learning_rate does something only with schedule"),
+        ({"optimizer": "sgd", "betas": (0.9, 0.999)}, "betas does something only with optimizer 'adam' or"),
+        ({"plateau_patience": 3}, "only with schedule='plateau'"),
+        ({"schedule": "cosine", "halving_unit": "steps"}, "only with schedule='halving'"),
+        ({"teacher_forcing_floor": 0.5}, "only with a teacher_forcing other than 'always'"),
+        ({"sampled_inputs": "loop"}, "only with a teacher_forcing other than 'always'"),
+        ({"average_of": "last"}, "only with average_models"),
+        ({"schedule": "plateau", "early_stopping": 2}, "got early_stopping=2 and plateau_patience=1; use .*=3 or more"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:

@@ -138,6 +138,25 @@ def test_a_signal_while_validating_does_not_wait_for_its_end(tmp_path, monkeypat
     assert_same(content(whole), content(reverse(tmp_path / "parts")))
 
 
+def test_a_run_that_stopped_early_does_not_train_further(tmp_path, monkeypatch):
+    """A signal comes when early stopping has ended the last epoch, and nothing but scoring is left."""
+    changes = {"monitor": "exact_match", "early_stopping": 1, "max_epochs": 8}
+    whole = reverse(tmp_path / "whole", **changes)
+    end = KeepState.on_train_end
+
+    def on_train_end(self, trainer, module):
+        self.signals.received = signal.SIGTERM
+        end(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeepState, "on_train_end", on_train_end)
+        with pytest.raises(SystemExit):
+            reverse(tmp_path / "parts", **changes)
+    assert_same(content(whole), content(reverse(tmp_path / "parts", **changes)))
+    assert rows(whole) == rows(tmp_path / "parts")
+    assert content(whole)["global_step"] < 8 * 6
+
+
 # ---- what is in the folder ----
 
 
@@ -226,7 +245,9 @@ def test_other_data_is_refused(unfinished, monkeypatch):
 
 
 def test_restart_starts_over(unfinished):
+    (unfinished / "models" / "step_9").mkdir(parents=True)
     reverse(unfinished, restart=True, seed=7, max_epochs=1)
+    assert not (unfinished / "models").exists(), "models of another training would be averaged with those of this one"
     whole = reverse(unfinished.parent / "whole", seed=7, max_epochs=1)
     assert_same(content(whole), content(unfinished))
     assert rows(whole) == rows(unfinished)

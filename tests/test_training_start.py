@@ -7,6 +7,7 @@ import torch
 from tiny import fit, model_config, module_of, training_config, vocabulary
 
 from seq2seq import package
+from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, PackageError, TrainingError
 from seq2seq.training import TranslationModule
 from seq2seq.training.start import PARTS, start_from
@@ -54,6 +55,21 @@ def test_a_model_for_other_vocabularies_is_refused(side: str, more: int) -> None
     message = f"{side}_vocabulary_size must be that of the vocabulary, {size}, got {size + more}; use len"
     with pytest.raises(ConfigError, match=message):
         module_of(training_config(), model)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"samples": 3}, "best translation of all tokens, got samples=3"),
+        ({"shortlist": 5}, "best translation of all tokens, got shortlist=5"),
+        ({"coverage_penalty": 0.2}, "coverage_penalty needs a model with attention, got 0.2"),
+        ({"forbidden_tokens": (999,)}, "forbidden_tokens must be below the vocabulary's .* tokens, got id 999"),
+    ],
+)
+def test_a_validation_that_cannot_be_is_refused_before_training(search: dict[str, object], message: str) -> None:
+    model = model_config(attention="none")
+    with pytest.raises(ConfigError, match=message):
+        TranslationModule(model, training_config(), vocabulary(), vocabulary(), [], SearchConfig(**search))
 
 
 def test_tied_embeddings_of_two_vocabularies_are_refused() -> None:

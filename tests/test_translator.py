@@ -110,6 +110,13 @@ def test_a_line_of_ten_thousand_tokens_ends(translator: Translator) -> None:
     assert len(found.tokens) <= 30
 
 
+def test_a_lower_limit_is_kept_whatever_the_ratio(translator: Translator) -> None:
+    for most, expected in ((40, 40), (30, 30)):
+        search = SearchConfig(beam_size=2, min_length=min(40, most), max_length=most)
+        (found,) = translator.generate(["a"], search)
+        assert len(found[0].tokens) == expected
+
+
 def test_length_limits_are_multiples_of_the_source_without_its_end(translator: Translator) -> None:
     search = SearchConfig(beam_size=1, max_length_ratio=0.5, min_length_ratio=0.5, max_length_margin=0)
     texts = ["dog", "a fox", "the lazy dog"]

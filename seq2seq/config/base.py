@@ -35,6 +35,18 @@ class Config(BaseModel):
         return type(self)(**{**self.model_dump(), **(update or {})})
 
 
+def refuse_idle(config: Config, idle: Mapping[str, tuple[bool, str]]) -> None:
+    """Refuse fields that would do nothing, with other values than their defaults.
+
+    Args:
+        idle: of each field whether it is idle, and what it needs.
+    """
+    for name, (is_idle, other) in idle.items():
+        value = getattr(config, name)
+        if is_idle and value != type(config).model_fields[name].default:
+            raise ValueError(f"{name} does something only with {other}, got {name}={value}; leave it out")
+
+
 def describe(error: ValidationError) -> str:
     """One line that names every wrong field, its value and the rule it breaks."""
     faults = []

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, Config, Size
+from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, Config, Size, refuse_idle
 
 
 class SearchConfig(Config):
@@ -34,12 +34,14 @@ class SearchConfig(Config):
     max_length: Size = 256
     min_length_ratio: Annotated[float, Field(ge=0)] = 0.0
     max_length_ratio: Annotated[float, Field(gt=0)] | None = 3.0
-    """Limits as multiples of the source length, plus `max_length_margin` for the upper one; `None`: no such limit."""
+    """Limits as multiples of the source length, plus `max_length_margin` for the upper one; `None`: no such limit.
+    Where they contradict, the lower limits rule over the upper ratio, and `max_length` over all."""
     max_length_margin: Annotated[int, Field(ge=0)] = 10
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
-    """No sequence of so many tokens occurs twice in a translation; 0: they may."""
+    """No sequence of so many tokens occurs twice in a translation, but for the complete words of a prefix; 0: they
+    may."""
     forbidden_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Ids that are never chosen; a prefix may still have them."""
+    """Ids that are never chosen; the complete words of a prefix may still have them."""
     forbid_unk: bool = False
     """The same for `<unk>`."""
     beam_groups: Size = 1
@@ -83,10 +85,7 @@ class SearchConfig(Config):
             "seed": (self.samples == 0, "samples"),
             "max_length_margin": (self.max_length_ratio is None, "max_length_ratio"),
         }
-        for name, (is_idle, other) in idle.items():
-            value = getattr(self, name)
-            if is_idle and value != type(self).model_fields[name].default:
-                raise ValueError(f"{name} does something only with {other}, got {name}={value}; leave it out")
+        refuse_idle(self, idle)
         if self.samples:
             self._check_sampling()
         else:

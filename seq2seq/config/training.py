@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from seq2seq.config.base import Config, Probability, Size
+from seq2seq.config.base import Config, Probability, Size, refuse_idle
 
 
 def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -42,7 +42,8 @@ class TrainingConfig(Config):
     """Steps in which the rate rises linearly from 0; works with every schedule."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: Annotated[int, Field(ge=0)] = 1
-    """Validations without a better score before the learning rate is multiplied by `plateau_factor`."""
+    """So many validations without a better score are let pass; the next one multiplies the learning rate by
+    `plateau_factor`."""
     halving_start: Annotated[float, Field(ge=0)] = 5.0
     halving_interval: Annotated[float, Field(gt=0)] = 1.0
     """`halving`: the rate is halved at the start, and again after every interval."""
@@ -80,7 +81,7 @@ class TrainingConfig(Config):
     monitor: Literal["bleu", "loss", "exact_match"] = "bleu"
     """What chooses the best model, moves the plateau and stops early."""
     early_stopping: Size | None = None
-    """Validations without a better score before training ends; `None`: never."""
+    """The training ends at the last of so many validations in a row without a better score; `None`: never."""
     max_skipped_steps: Size = 10
     """Steps with a loss or gradient that is not finite are skipped; so many in a row end the training."""
     save_every_steps: Size | None = None
@@ -97,6 +98,14 @@ class TrainingConfig(Config):
             )
         if self.schedule == "inverse_sqrt" and self.warmup_steps == 0:
             raise ValueError("schedule='inverse_sqrt' needs warmup_steps of at least 1, got 0; 4000 is usual")
+        self._check_idle()
+        if self.schedule == "plateau" and self.early_stopping is not None:
+            fewest = self.plateau_patience + 2
+            if self.early_stopping < fewest:
+                raise ValueError(
+                    f"a training that stops early never lowers its rate, got early_stopping={self.early_stopping} and "
+                    f"plateau_patience={self.plateau_patience}; use early_stopping={fewest} or more"
+                )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 "min_learning_rate must be at most learning_rate, "
@@ -108,3 +117,28 @@ class TrainingConfig(Config):
                 "set one of them to None"
             )
         return self
+
+    def _check_idle(self) -> None:
+        """Refuse what would silently do nothing."""
+        sampled = (self.teacher_forcing == "always", "a teacher_forcing other than 'always'")
+        plateau = (self.schedule != "plateau", "schedule='plateau'")
+        halving = (self.schedule != "halving", "schedule='halving'")
+        refuse_idle(
+            self,
+            {
+                "betas": (self.optimizer == "sgd", "optimizer 'adam' or 'adamw'"),
+                "plateau_factor": plateau,
+                "plateau_patience": plateau,
+                "halving_start": halving,
+                "halving_interval": halving,
+                "halving_unit": halving,
+                "min_learning_rate": (
+                    self.schedule in ("constant", "inverse_sqrt"),
+                    "schedule 'plateau', 'cosine' or 'halving'",
+                ),
+                "teacher_forcing_half": sampled,
+                "teacher_forcing_floor": sampled,
+                "sampled_inputs": sampled,
+                "average_of": (self.average_models is None, "average_models"),
+            },
+        )

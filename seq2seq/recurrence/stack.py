@@ -40,6 +40,7 @@ class Recurrence(nn.Module):
         config: which cell and how it starts, dropout inside the recurrence, and the way through time.
         context_size: features of a context that joins the input of every layer (0: none).
         residual_from: the first layer (counted from 0) whose input is added to its output; `None`: no layer.
+        dropout_from: the first layer whose input is dropped out: 0 for a stack on top of another layer of its width.
 
     Example:
         >>> outputs, state = Recurrence(8, 16, num_layers=2, config=RecurrenceConfig(cell="gru"))(inputs)
@@ -62,6 +63,7 @@ class Recurrence(nn.Module):
         config: RecurrenceConfig = RecurrenceConfig(),
         context_size: int = 0,
         residual_from: int | None = None,
+        dropout_from: int = 1,
     ) -> None:
         super().__init__()
         width = hidden_size * (2 if bidirectional else 1)
@@ -72,6 +74,7 @@ class Recurrence(nn.Module):
         self.dropout = dropout
         self.variational = config.variational_dropout
         self.residual_from = num_layers if residual_from is None else residual_from
+        self.dropout_from = dropout_from
 
     @property
     def layers(self) -> list[Layer]:
@@ -86,7 +89,7 @@ class Recurrence(nn.Module):
         """The dropout of one batch where it is the same at all steps: for every layer, none unless in training."""
         masks = []
         for index, layer in enumerate(self.layers):
-            between = index > 0 and self.variational and self.training and self.dropout > 0
+            between = index >= self.dropout_from and self.variational and self.training and self.dropout > 0
             mask = draw_mask(inputs, self.width, self.dropout) if between else None
             masks.append(LayerMasks(mask, layer.draw_masks(inputs)))
         return tuple(masks)
@@ -173,9 +176,9 @@ class Recurrence(nn.Module):
     def join(
         self, inputs: Tensor, context: Tensor | None, index: int, masks: LayerMasks, rows: Tensor | None
     ) -> Tensor:
-        """A layer's input: the layer below after dropout, and the context."""
+        """A layer's input: the outputs of the layer below after dropout, and the context."""
         if masks.inputs is not None:
             inputs = inputs * (masks.inputs if rows is None else masks.inputs[rows])
-        elif index:
+        elif index >= self.dropout_from:
             inputs = F.dropout(inputs, self.dropout, self.training)
         return inputs if context is None else torch.cat([inputs, context], dim=-1)

@@ -29,17 +29,18 @@ class Limits(NamedTuple):
 def length_limits(
     source_lengths: Int[Tensor, "batch"], config: SearchConfig, demands: Sequence[int] | None = None
 ) -> Limits:
-    """The limits by number and by ratio to `source_lengths`, which do not count `<E>`; the upper one rules.
+    """The limits by number and by ratio to `source_lengths`, which do not count `<E>`.
 
-    So many tokens as a sentence's translation must have, its `demands`, always fit: they raise the upper limit.
+    `max_length` rules over a lower limit, and that over the upper one by ratio. So many tokens as a sentence's
+    translation must have, its `demands`, always fit: they raise the upper limit.
     """
-    longest = [_longest(length, config) for length in source_lengths.tolist()]
+    lengths = source_lengths.tolist()
+    shortest = [
+        min(config.max_length, max(config.min_length, _ceil(config.min_length_ratio * length))) for length in lengths
+    ]
+    longest = [max(_longest(length, config), least) for length, least in zip(lengths, shortest, strict=True)]
     if demands is not None:
         longest = [max(pair) for pair in zip(longest, demands, strict=True)]
-    shortest = [
-        min(most, max(config.min_length, _ceil(config.min_length_ratio * length)))
-        for most, length in zip(longest, source_lengths.tolist(), strict=True)
-    ]
     device = source_lengths.device
     return Limits(
         torch.tensor(shortest, dtype=torch.long, device=device), torch.tensor(longest, dtype=torch.long, device=device)

@@ -17,6 +17,9 @@ from seq2seq.training.callbacks import KeepBest, quality
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import in_first_process, say
 
+MODELS = "models"
+"""The folder, in that of the run, of those that are kept."""
+
 
 class MovingAverage(Callback):
     """An exponential moving average of the weights, which stands in for them whenever the model is validated.

@@ -19,6 +19,7 @@ from seq2seq.training.about import about
 from seq2seq.training.curves import draw_curves
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import in_first_process, say
+from seq2seq.training.schedules import unreached
 
 CURVES = "curves.png"
 
@@ -131,6 +132,16 @@ def quality(summary: dict[str, Any]) -> float:
     if not math.isfinite(monitored):
         return -math.inf
     return -monitored if summary["settings"]["monitor"] == "loss" else monitored
+
+
+class TellUnreached(Callback):
+    """Says at the start what was asked for at a step that the training does not have."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TranslationModule)
+        for fault in unreached(pl_module.training_config, int(trainer.estimated_stepping_batches)):
+            if trainer.is_global_zero:
+                say(f"warning: {fault}")
 
 
 class EpochLine(Callback):

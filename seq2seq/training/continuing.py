@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import TrainingError
+from seq2seq.training.averaging import MODELS
 from seq2seq.training.checkpoints import OURS, Checkpoints
 from seq2seq.training.processes import is_first_process, say
 
@@ -61,7 +62,7 @@ def comparable(
 
 
 def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, Any], restart: bool) -> State | None:
-    """The state to go on from; where there is none, the logs of older trainings are removed.
+    """The state to go on from; where there is none, logs and kept models of older trainings are removed.
 
     Raises:
         TrainingError: if the training there has other settings, or none of its states can be used.
@@ -70,7 +71,8 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     if newest is None:
         if is_first_process():
             checkpoints.clear()
-            shutil.rmtree(out / "log", ignore_errors=True)
+            for name in ("log", MODELS):
+                shutil.rmtree(out / name, ignore_errors=True)
         return None
     path, content, faults = newest
     for fault in faults:

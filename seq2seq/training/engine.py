@@ -17,9 +17,9 @@ from lightning.pytorch.loggers.logger import Logger
 
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
-from seq2seq.training.averaging import KeepModels, MovingAverage
+from seq2seq.training.averaging import MODELS, KeepModels, MovingAverage
 from seq2seq.training.batch_size import FindBatchTokens
-from seq2seq.training.callbacks import EpochLine, GiveBack, KeepBest, ProgressBar
+from seq2seq.training.callbacks import EpochLine, GiveBack, KeepBest, ProgressBar, TellUnreached
 from seq2seq.training.keeping import KeepState
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -76,7 +76,8 @@ def choose_engine(device: str, devices: int, nodes: int) -> dict[str, Any]:
 
 def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: KeepState | None) -> list[Callback]:
     """What runs around the steps; the state is saved first, before the others do anything for the step to come."""
-    callbacks: list[Callback] = [state] if state else []
+    # Without a state to keep it is a trial of two steps.
+    callbacks: list[Callback] = [state, TellUnreached()] if state else []
     if config.batch_tokens == "auto":
         callbacks.append(FindBatchTokens())
     callbacks += [EpochLine(), best, GiveBack()]
@@ -86,7 +87,7 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
         mode = "min" if config.monitor == "loss" else "max"
         callbacks.append(EarlyStopping(f"validation_{config.monitor}", patience=config.early_stopping, mode=mode))
     if config.average_models is not None:
-        callbacks.append(KeepModels(out / "models", config, best))
+        callbacks.append(KeepModels(out / MODELS, config, best))
     if config.ema_decay is not None:
         # Behind those that save what was validated.
         callbacks.append(MovingAverage(config.ema_decay))

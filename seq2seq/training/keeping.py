@@ -132,12 +132,15 @@ class KeepState(Callback):
             "batches_done": self.batches_done,
             "log_rows": self.metrics_file.rows,
             "batch_tokens": found,
+            "has_ended": not self.in_epoch,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.random_states = checkpoint[OURS]["random_states"]
         self.batches_done = checkpoint[OURS]["batches_done"]
         self.saved_step = checkpoint["global_step"]
+        # Early stopping does not remember that it has stopped, and the last scoring may be all that is left.
+        trainer.should_stop = checkpoint[OURS].get("has_ended", False)
 
 
 def check_log(number: int, log: MetricsFile) -> None:

@@ -23,7 +23,7 @@ from seq2seq.training.loss import Losses, check_dropout, linear_cross_entropy
 from seq2seq.training.processes import gather, say
 from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
-from seq2seq.training.start import check_vocabularies, freeze
+from seq2seq.training.start import check_search, check_vocabularies, freeze
 from seq2seq.vocabulary import Vocabulary
 
 GREEDY = SearchConfig(beam_size=1)
@@ -64,6 +64,7 @@ class TranslationModule(LightningModule):
         freeze(self.model, training.freeze)
         check_sampling(model, training)
         check_dropout(model, training)
+        check_search(model, search)
         check_vocabularies(model, source_vocabulary, target_vocabulary)
         self.training_config = training
         self.source_vocabulary = source_vocabulary

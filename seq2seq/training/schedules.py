@@ -53,6 +53,18 @@ def rate_factor(config: TrainingConfig, total_steps: int) -> Callable[[int], flo
     return factor
 
 
+def unreached(config: TrainingConfig, total_steps: int) -> list[str]:
+    """What the configuration asks for that a training of so many steps never comes to."""
+    found = []
+    if 0 < total_steps <= config.dropout_start:
+        found.append(
+            f"dropout_start={config.dropout_start} is not reached in {total_steps} steps: this training has no dropout"
+        )
+    if 0 < total_steps <= config.warmup_steps:
+        found.append(f"warmup_steps={config.warmup_steps} is not over in {total_steps} steps: the rate only rises")
+    return found
+
+
 def build_schedulers(optimizer: Optimizer, config: TrainingConfig, total_steps: int) -> list[dict[str, Any]]:
     """Schedulers as Lightning takes them; `total_steps` is what `cosine` ends at."""
     if config.schedule != "plateau":

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from seq2seq import package
-from seq2seq.config import ModelConfig
+from seq2seq.config import ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.model import Seq2Seq
 from seq2seq.vocabulary import Vocabulary
@@ -46,6 +46,24 @@ def check_vocabularies(model: ModelConfig, source: Vocabulary, target: Vocabular
             f"tied_embeddings='all' needs one joint vocabulary, got {source!r} and {target!r}; "
             "use 'decoder', or train one on both sides"
         )
+
+
+def check_search(model: ModelConfig, search: SearchConfig) -> None:
+    """Refuse a search that a validation cannot make, before an epoch is trained for it.
+
+    Raises:
+        ConfigError: for samples, a short list, a token beyond the vocabulary, or coverage of no attention.
+    """
+    if search.samples or search.shortlist is not None:
+        name, value = ("samples", search.samples) if search.samples else ("shortlist", search.shortlist)
+        raise ConfigError(f"validation looks for the best translation of all tokens, got {name}={value}; leave it out")
+    if search.coverage_penalty and model.attention == "none":
+        raise ConfigError(
+            f"coverage_penalty needs a model with attention, got {search.coverage_penalty} and none; leave it out"
+        )
+    size = model.target_vocabulary_size
+    if beyond := [token for token in search.forbidden_tokens if token >= size]:
+        raise ConfigError(f"forbidden_tokens must be below the vocabulary's {size} tokens, got id {beyond[0]}")
 
 
 def freeze(model: Seq2Seq, parts: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ def find_hypotheses(
     constraints = [[choice.number(phrase) for phrase in own] for own in phrases]
     ask = partial(
         search,
-        source_lengths=torch.tensor([len(first) for first, *_ in sources], device=ensemble.device),
+        # Models with different vocabularies need not agree; the limits are those of the longest.
+        source_lengths=torch.tensor([max(map(len, ids)) for ids in sources], device=ensemble.device),
         config=choice.renumber(config),
         prefixes=[choice.number(prefix.tokens) for prefix in prefixes],
         # Of the text alone, so that it has the same samples in any company.
@@ -51,12 +52,14 @@ def find_hypotheses(
         found = ask(*close_phrases(step, state, constraints, lengthens), constraints=constraints)
     else:
         found = ask(step, state)
-    for request, (best, *_) in zip(requests, found, strict=True):
-        if (request.prefix or request.constraints) and best.log_prob == -torch.inf:
+    for request, own in zip(requests, found, strict=True):
+        demanding = bool(request.prefix or request.constraints)
+        # Of a beam the best one tells; samples are all returned.
+        if demanding and any(one.log_prob == -torch.inf for one in (own if config.samples else own[:1])):
             raise ConfigError(
                 "what a translation must have needs room in the search, got "
                 f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
-                "raise max_length or beam_size, or ask for less"
+                "raise max_length or beam_size, forbid fewer tokens, or ask for less"
             )
     return choice.name(found)
 
