@@ -14,13 +14,12 @@ from typing import NamedTuple, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seq2seq.attention import Attention, Memory, build_attention
 from seq2seq.cells import Cell
 from seq2seq.config import ModelConfig
 from seq2seq.encoder import Encoded, ScaledEmbedding
-from seq2seq.recurrence import Recurrence, StackState, drop_features
+from seq2seq.recurrence import Recurrence, StackState, drop, drop_features
 
 
 class Slots(NamedTuple):
@@ -217,7 +216,7 @@ class Decoder(nn.Module):
         stack = self.first_stack
         recurrent = state.recurrent[: len(stack.layers)]
         if self.products is None:
-            embedded = F.dropout(self.embedding(tokens), self.config.embedding_dropout, self.training)
+            embedded = drop(self.embedding(tokens), self.config.embedding_dropout, self.training)
             inputs = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=-1)
             return stack.step(inputs, recurrent)
         gates = self.products[tokens]

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seq2seq.cells import CELLS
 from seq2seq.config import BOS_ID, ModelConfig
 from seq2seq.decoder import Decoder, DecoderState
 from seq2seq.encoder import Encoded, Encoder, reversed_positions
-from seq2seq.recurrence import StackState
+from seq2seq.recurrence import StackState, drop
 
 
 class Bridge(nn.Module):
@@ -144,7 +143,7 @@ class Seq2Seq(nn.Module):
         """What the output layer reads: the features through the bottleneck (if any), after dropout."""
         if self.bottleneck is not None:
             features = self.bottleneck(features).tanh()
-        return F.dropout(features, self.config.output_dropout, self.training)
+        return drop(features, self.config.output_dropout, self.training)
 
     def attend(
         self,

@@ -28,7 +28,7 @@ from seq2seq.cells import (
 )
 from seq2seq.config import FUSED_CELLS, GATELESS_CELLS, RecurrenceConfig
 from seq2seq.errors import ConfigError
-from seq2seq.recurrence import Recurrence
+from seq2seq.recurrence import Recurrence, drop
 from seq2seq.recurrence.time import KERNELS
 
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -452,6 +452,26 @@ def test_torchs_seven_arguments_mean_what_they_mean_to_torch(
     rows = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first, enforce_sorted=False)
     expected, _ = nn.utils.rnn.pad_packed_sequence(theirs(rows)[0], batch_first)
     torch.testing.assert_close(ours.forward_lengths(inputs, lengths).outputs, expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("turned", [True, False])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(share: float, turned: bool) -> None:
+    torch.manual_seed(0)
+    values = torch.ones(301, 7, 333, requires_grad=True)
+    found = drop(values.transpose(0, 1) if turned else values, share, training=True)
+    assert found.unique().tolist() == pytest.approx([0, 1 / (1 - share)])
+    zeros = found == 0
+    spread = 5 * math.sqrt(share * (1 - share) / zeros.numel())
+    assert zeros.float().mean().item() == pytest.approx(share, abs=spread)
+    # Neighbours, in memory and across, are no more alike than chance.
+    for step in (1, 2, 3, 4, 333):
+        both = (zeros.flatten()[step:] & zeros.flatten()[:-step]).float().mean().item()
+        assert both == pytest.approx(share**2, abs=2 * spread)
+    found.sum().backward()
+    assert torch.equal(values.grad == 0, zeros.transpose(0, 1) if turned else zeros)
+    assert drop(values, share, training=False) is values
+    assert drop(torch.ones(3, 0), share, training=True).shape == (3, 0)
 
 
 @pytest.mark.parametrize("variational", [True, False])

@@ -7,10 +7,10 @@ from typing import NamedTuple, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seq2seq.cells import CELLS, Cell, CellState, Start, StepMasks
 from seq2seq.config import RecurrenceConfig
+from seq2seq.recurrence.dropout import draw_mask
 from seq2seq.recurrence.time import KERNELS, FusedCell, run_kernel, unroll
 
 
@@ -100,18 +100,3 @@ def kernel_is_slow(packed: Tensor) -> bool:
     """Whether the loop is faster than torch's kernel for packed rows: on a CPU the kernel's way back fills, for every
     step, a zero tensor as large as all inputs."""
     return torch.is_grad_enabled() and packed.device.type == "cpu"
-
-
-def draw_mask(inputs: Float[Tensor, "rows *any"], size: int, share: float) -> Float[Tensor, "rows size"]:
-    """0 for this share of the features, what keeps the mean for the others."""
-    keep = 1.0 - share
-    return torch.empty(len(inputs), size, dtype=inputs.dtype, device=inputs.device).bernoulli_(keep).div_(keep)
-
-
-def drop_features(
-    values: Float[Tensor, "batch steps features"], share: float, training: bool, variational: bool
-) -> Float[Tensor, "batch steps features"]:
-    """Dropout over sequences; `variational` zeroes the same features at all steps of a row (Gal & Ghahramani 2016)."""
-    if not variational or not training or share == 0.0:
-        return F.dropout(values, share, training)
-    return values * draw_mask(values, values.shape[-1], share).unsqueeze(1)

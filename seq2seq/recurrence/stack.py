@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seq2seq.cells import CellState
 from seq2seq.config import RecurrenceConfig
-from seq2seq.recurrence.layer import Layer, LayerMasks, draw_mask
+from seq2seq.recurrence.dropout import draw_mask, drop
+from seq2seq.recurrence.layer import Layer, LayerMasks
 
 StackState = tuple[CellState, ...]
 """The state of every layer, bottom first; each part `[rows, directions * hidden]`."""
@@ -180,5 +180,5 @@ class Recurrence(nn.Module):
         if masks.inputs is not None:
             inputs = inputs * (masks.inputs if rows is None else masks.inputs[rows])
         elif index >= self.dropout_from:
-            inputs = F.dropout(inputs, self.dropout, self.training)
+            inputs = drop(inputs, self.dropout, self.training)
         return inputs if context is None else torch.cat([inputs, context], dim=-1)

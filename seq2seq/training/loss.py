@@ -90,7 +90,7 @@ def block_losses(
     rows = torch.arange(len(targets), device=logits.device)
     chosen = logits[rows, targets]
     mean = logits.mean(dim=1) if smoothing else chosen
-    ratios = logits[0::2] - logits[1::2] if alpha else None
+    apart = logits[0::2] - logits[1::2] if alpha else None
     # One exponential per logit serves both the normaliser and the softmax.
     largest = logits.amax(dim=1, keepdim=True)
     exponentials = logits.sub_(largest).exp_()
@@ -99,30 +99,35 @@ def block_losses(
     plain = (normaliser - chosen).sum()
     smoothed = (1 - smoothing) * plain + smoothing * (normaliser - mean).sum()
     gradient = exponentials.div_(total)
-    if ratios is not None:
-        ratios -= (normaliser[0::2] - normaliser[1::2]).unsqueeze(1)
-        smoothed += alpha * add_divergence(gradient, ratios, alpha)
+    if apart is not None:
+        smoothed += alpha * add_divergence(gradient, apart, alpha)
     if smoothing:
         gradient -= smoothing / vocabulary
     gradient[rows, targets] -= 1 - smoothing
     return (smoothed, plain), gradient
 
 
-def add_divergence(probabilities: Tensor, ratios: Tensor, alpha: float) -> Tensor:
+def add_divergence(probabilities: Tensor, apart: Tensor, alpha: float) -> Tensor:
     """Half the sum of the divergences KL(p || q) and KL(q || p) of rows 0 and 1, 2 and 3, ...; alpha times its gradient
     is added to the probabilities.
 
+        KL(p || q) + KL(q || p) = sum (p - q) d        d = log p - log q
+        its gradient by the logits of p: p (d - sum p d) + p - q        by those of q: q (sum q d - d) + q - p
+
+    What d has in common for all tokens cancels out in each, so that a difference of logits will do.
+
     Args:
-        ratios: log p - log q, in nats; overwritten.
+        apart: the logits of p less those of q, `[rows / 2, vocabulary]`; overwritten.
     """
     p, q = probabilities[0::2], probabilities[1::2]
-    there = (p * ratios).sum(dim=1, keepdim=True)
-    back = (q * ratios).sum(dim=1, keepdim=True)
-    apart = p - q
-    more_p = (ratios - there).mul_(p).add_(apart)
-    more_q = ratios.sub_(back).mul_(q).add_(apart)
-    p.add_(more_p, alpha=alpha / 2)
-    q.sub_(more_q, alpha=alpha / 2)
+    by_p = p * apart
+    there = by_p.sum(dim=1, keepdim=True)
+    by_q = apart.mul_(q)
+    back = by_q.sum(dim=1, keepdim=True)
+    by_p -= q
+    by_q += p
+    p.mul_(1 + alpha / 2 * (1 - there)).add_(by_p, alpha=alpha / 2)
+    q.mul_(1 + alpha / 2 * (1 + back)).sub_(by_q, alpha=alpha / 2)
     return (there - back).sum() / 2
 
 

@@ -1,0 +1,42 @@
+"""Dropout: of every feature on its own, or the same at all steps of a row."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+DRAWS = 4
+"""Random numbers of 16 bits in one of 64."""
+
+
+def drop(values: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
+    """Zero this share of the values in training, and enlarge the others to keep the mean (Srivastava et al. 2014).
+
+    On a CPU torch draws one number after the other for each value; here one draw serves four, which takes a quarter of
+    the time. A share is rounded to a multiple of 2^-16.
+    """
+    if values.device.type != "cpu" or not training or share == 0.0:
+        return F.dropout(values, share, training)
+    size = values.numel()
+    draws = torch.empty(-(-size // DRAWS), dtype=torch.int64).random_(-(1 << 63), None)
+    # In the order in which the values lie in memory.
+    numbers = draws.view(torch.int16)[:size].as_strided(values.shape, torch.empty_like(values, device="meta").stride())
+    is_kept = numbers >= round(share * (1 << 16)) - (1 << 15)
+    return values * is_kept.to(values.dtype).mul_(1 / (1 - share))
+
+
+def draw_mask(inputs: Float[Tensor, "rows *any"], size: int, share: float) -> Float[Tensor, "rows size"]:
+    """0 for this share of the features, what keeps the mean for the others."""
+    keep = 1.0 - share
+    return torch.empty(len(inputs), size, dtype=inputs.dtype, device=inputs.device).bernoulli_(keep).div_(keep)
+
+
+def drop_features(
+    values: Float[Tensor, "batch steps features"], share: float, training: bool, variational: bool
+) -> Float[Tensor, "batch steps features"]:
+    """Dropout over sequences; `variational` zeroes the same features at all steps of a row (Gal & Ghahramani 2016)."""
+    if not variational or not training or share == 0.0:
+        return drop(values, share, training)
+    return values * draw_mask(values, values.shape[-1], share).unsqueeze(1)
