@@ -1,4 +1,4 @@
-"""The flags that recipes share: how one run of a training is made, not what is trained."""
+"""The flags that recipes share: how one run of a training is made, not what is trained; and where text is found."""
 
 from __future__ import annotations
 
