@@ -55,7 +55,7 @@ def test_the_decays_are_the_published_ones() -> None:
         assert ratio("linear", step) == pytest.approx(1 - step / 200)
         assert ratio("exponential", step) == pytest.approx((0.5**0.01) ** step)
         assert ratio("inverse_sigmoid", step) == pytest.approx(k / (k + math.exp(step / k)), rel=1e-3)
-    assert ratio("always", 10**6) == 1.0
+    assert teacher_forcing_ratio(training_config(), 10**6) == 1.0
 
 
 def test_tokens_are_drawn_as_likely_as_the_model_says() -> None:
@@ -139,7 +139,6 @@ def test_the_loop_refuses_dropout_that_a_step_does_not_know(dropout: str) -> Non
     model = model_config(hidden_dropout=0.1, **{dropout: True if dropout == "variational_dropout" else 0.1})
     options = {"teacher_forcing": "linear"}
     module_of(training_config(**options), model)
-    module_of(training_config(sampled_inputs="loop"), model)
     with pytest.raises(ConfigError, match="use sampled_inputs='parallel'"):
         module_of(training_config(**options, sampled_inputs="loop"), model)
 

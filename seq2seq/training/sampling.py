@@ -33,9 +33,7 @@ def check_sampling(model: ModelConfig, training: TrainingConfig) -> None:
     Raises:
         ConfigError: for dropout that is the same at all steps, of which a single step knows nothing, in the loop.
     """
-    if training.teacher_forcing == "always" or training.sampled_inputs == "parallel":
-        return
-    if model.variational_dropout or model.recurrent_dropout:
+    if training.sampled_inputs == "loop" and (model.variational_dropout or model.recurrent_dropout):
         raise ConfigError(
             "sampled_inputs='loop' draws dropout anew at each step, got variational_dropout or recurrent_dropout, "
             "which keep it; use sampled_inputs='parallel'"
