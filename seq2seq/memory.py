@@ -15,7 +15,9 @@ import torch
 def available_memory(device: torch.device) -> int:
     """Bytes that could still be used; two gibibytes where nobody can tell."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch holds in reserve is free for its next tensors.
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reserve
     found = [_meminfo(), _container()]
     return min((size for size in found if size is not None), default=2 << 30)
 

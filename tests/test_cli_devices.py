@@ -1,17 +1,20 @@
 """Lines divided among processes: the output of one process, byte for byte, whatever is asked for."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from translators import SEARCH, TEXTS, build, packaged
 
 from seq2seq import package
 from seq2seq.cli import app
+from seq2seq.cli.predicting import Predictor
 from seq2seq.config import SearchConfig
 from seq2seq.translator import Request, Share
 from seq2seq.translator import batches as batches_module
@@ -40,6 +43,17 @@ def test_the_shares_of_all_processes_are_what_one_makes(search, options, monkeyp
         assert sum(map(bool, shares)) >= min(ranks, 3), "the work is divided"
         merged = {number: found for share in shares for number, found in share.items()}
         assert [merged[number] for number in range(len(texts))] == whole
+
+
+def test_blocks_begin_with_another_process_each() -> None:
+    """Else the first ones would do all the work where a block is a single batch, as on a GPU."""
+    asked = []
+
+    work = SimpleNamespace(of=lambda *arguments: asked.append(arguments[-1]))
+    predictor = Predictor(SimpleNamespace(work=work), SimpleNamespace())
+    predictor.loaded, predictor.part, predictor.share = (None, None), io.StringIO(), Share(1, 3, 99)
+    assert all(predictor.predict_step((number, 0, ["a"])) for number in range(4))
+    assert asked == [Share(rank, 3, 99) for rank in (1, 2, 0, 1)]
 
 
 @pytest.fixture(scope="module")

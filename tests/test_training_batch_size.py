@@ -13,7 +13,7 @@ from seq2seq.data import Budget
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.memory import Peak
 from seq2seq.training import batch_size, train
-from seq2seq.training.batch_size import Trial, largest
+from seq2seq.training.batch_size import Trial, copies, largest
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.processes import gather
 
@@ -67,6 +67,16 @@ def test_a_trial_takes_as_much_as_its_batch_is_large(tmp_path: Path) -> None:
     # Five times the tokens; what the process has kept of earlier memory is not seen to grow.
     assert used[1] > 2 * used[0] > 0
     assert_same(weights, dict(module.named_parameters()))
+
+
+def test_room_is_left_for_what_a_trial_does_not_hold() -> None:
+    weights = 4 * sum(weight.numel() for weight in module_of(training_config()).parameters())
+    for changes, processes, expected in (
+        ({}, 1, 0),
+        ({"ema_decay": 0.9}, 1, weights),
+        ({"ema_decay": 0.9}, 2, 2 * weights),
+    ):
+        assert copies(module_of(training_config(**changes)), processes) == expected
 
 
 def test_a_trial_that_was_too_large_is_forgotten(tmp_path: Path) -> None:

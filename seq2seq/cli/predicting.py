@@ -80,8 +80,10 @@ class Predictor(LightningModule):
         number, before, lines = batch
         if self.loaded is None or self.part is None:
             return False
+        # A block may be fewer batches than there are processes: each begins with another process.
+        share = replace(self.share, rank=(self.share.rank + number) % self.share.ranks)
         try:
-            shown = self.job.work.of(lines, before, *self.loaded, self.share)
+            shown = self.job.work.of(lines, before, *self.loaded, share)
             write(self.part, json.dumps(shown))
         except Seq2SeqError as error:
             self.faults.tell(error, number)

@@ -74,7 +74,7 @@ class FindBatchTokens(Callback):
         ceiling = max(longest, int(lengths.max(axis=1).sum(dtype="int64")) // (together * FEWEST_STEPS))
         # The processes of a machine share the memory of its CPU.
         share = SHARE_OF_CPU / trainer.num_devices if device.type == "cpu" else SHARE_OF_GPU
-        limit = int(available_memory(device) * share)
+        limit = int(available_memory(device) * share) - copies(pl_module, trainer.world_size)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             found = largest(Trial(pl_module, data, device), limit, longest, ceiling)
         release(device)
@@ -88,6 +88,13 @@ class FindBatchTokens(Callback):
         why = f"an epoch then keeps {FEWEST_STEPS} steps" if found.tokens == ceiling else "the largest that fits"
         used = f"{gibibytes(found.used)} of the {gibibytes(found.limit)} of memory that it may take"
         say(f"batch_tokens is {found.tokens:,}: {why}; training takes {used}")
+
+
+def copies(module: TranslationModule, processes: int) -> int:
+    """Bytes of what a training holds besides a trial: the moving average, and the gradients as processes exchange
+    them."""
+    weights = sum(weight.numel() * weight.element_size() for weight in module.parameters())
+    return weights * ((module.training_config.ema_decay is not None) + (processes > 1))
 
 
 def check_batch_tokens(config: TrainingConfig, data: ParallelDataModule) -> None:

@@ -107,6 +107,7 @@ def quieten() -> None:
         ".*does not have many workers.*",  # a batch is a slice of mapped memory: a worker would only copy it
         ".*GPU available but not used.*",
         ".*smaller than the logging interval.*",  # small corpora
+        ".*not part of single contiguous chunk.*",  # a cell's weights are parameters of their own
         ".*sync_dist=True.*",  # what is logged is the same in all processes
     ):
         warnings.filterwarnings("ignore", message)

@@ -113,7 +113,7 @@ class KeepState(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Save the state of all processes."""
-        self.random_states = gather(trainer, random_state())
+        self.random_states = gather(trainer, random_state(trainer.strategy.root_device.type))
         trainer.save_checkpoint(self.checkpoints.path(trainer.global_step))
         fault = trainer.strategy.broadcast(self.checkpoints.fault)
         if fault:
@@ -161,10 +161,14 @@ def rewind(fit_loop: dict[str, Any]) -> None:
             fit_loop["epoch_progress"][part]["started"] -= 1
 
 
-def random_state() -> dict[str, Any]:
-    """Of this process: what dropout draws from."""
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+def random_state(device: str) -> dict[str, Any]:
+    """Of this process: what dropout draws from. To ask a GPU that is not used would start it."""
+    state: dict[str, Any] = {"cpu": torch.get_rng_state(), "cuda": None}
+    if device == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state()
+    elif device == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
 def set_random_state(state: dict[str, Any]) -> None:
@@ -172,3 +176,5 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+    if state.get("mps") is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -18,7 +18,10 @@ from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.errors import ConfigError
 
 BLOCK_NUMBERS = 1 << 21
-"""Logits per block: 8 MiB in float32."""
+"""Logits per block: 8 MiB in float32, which stay in a processor's cache."""
+
+BLOCK_NUMBERS_OF_A_GPU = 1 << 26
+"""There it is memory alone that limits them, and every block is some thirty calls."""
 
 
 class Losses(NamedTuple):
@@ -46,7 +49,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         needs_gradient = learns and any(context.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
-        block = 2 * max(1, BLOCK_NUMBERS // (2 * vocabulary))
+        block = block_rows(vocabulary, device)
         long = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no longer numbers.
         smoothed, plain = features.new_zeros((), dtype=long), features.new_zeros((), dtype=long)
         low_features, low_weight = features.to(precision), weight.to(precision)
@@ -72,6 +75,12 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         return *(gradient * outer[0] for gradient in context.saved_tensors), None, None, None, None
+
+
+def block_rows(vocabulary: int, device: str) -> int:
+    """Rows of a block, an even number."""
+    numbers = BLOCK_NUMBERS if device == "cpu" else BLOCK_NUMBERS_OF_A_GPU
+    return 2 * max(1, numbers // (2 * vocabulary))
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

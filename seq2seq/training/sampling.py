@@ -22,9 +22,7 @@ from seq2seq.config import BOS_ID, PAD_ID, ModelConfig, TrainingConfig
 from seq2seq.data import Batch
 from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq, shift_right
-
-BLOCK_NUMBERS = 1 << 21
-"""Logits that are held at a time."""
+from seq2seq.training.loss import block_rows
 
 
 def check_sampling(model: ModelConfig, training: TrainingConfig) -> None:
@@ -81,7 +79,7 @@ def draw_tokens(model: Seq2Seq, features: Float[Tensor, "rows features"]) -> Int
     """For each row a token from the model's distribution, by a single random number; `<pad>` and `<S>` never."""
     size = model.config.target_vocabulary_size
     drawn = [features.new_empty(0, dtype=torch.long)]
-    for block in features.split(max(1, BLOCK_NUMBERS // size)):
+    for block in features.split(block_rows(size, features.device.type)):
         logits = model.classify(block).float()
         logits[:, [PAD_ID, BOS_ID]] = -math.inf
         sums = logits.softmax(dim=-1).cumsum(dim=-1)
