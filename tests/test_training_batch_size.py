@@ -71,12 +71,8 @@ def test_a_trial_takes_as_much_as_its_batch_is_large(tmp_path: Path) -> None:
 
 def test_room_is_left_for_what_a_trial_does_not_hold() -> None:
     weights = 4 * sum(weight.numel() for weight in module_of(training_config()).parameters())
-    for changes, processes, expected in (
-        ({}, 1, 0),
-        ({"ema_decay": 0.9}, 1, weights),
-        ({"ema_decay": 0.9}, 2, 2 * weights),
-    ):
-        assert copies(module_of(training_config(**changes)), processes) == expected
+    for decay, processes, expected in ((None, 1, 0), (0.9, 1, weights), (0.9, 2, 2 * weights)):
+        assert copies(module_of(training_config(ema_decay=decay)), processes) == expected
 
 
 def test_a_trial_that_was_too_large_is_forgotten(tmp_path: Path) -> None:
