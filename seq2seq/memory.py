@@ -31,13 +31,29 @@ def _meminfo() -> int | None:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _container(group: str | os.PathLike[str] = "/sys/fs/cgroup") -> int | None:
-    """What the limit of a container leaves."""
+def _container(root: str | os.PathLike[str] = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int | None:
+    """What the limits of containers leave: of this process's control group (version 2), and of those around it."""
     try:
-        limit, used = ((Path(group) / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
-        return max(0, int(limit) - int(used))
+        lines = Path(own).read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    names = [line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")]
+    groups = [Path(root) / name for name in names]
+    found = [_group(group) for one in groups for group in (one, *one.parents) if group.is_relative_to(root)]
+    return min((size for size in [_group(Path(root)), *found] if size is not None), default=None)
+
+
+def _group(group: Path) -> int | None:
+    """What the limit of one control group leaves; what it holds of files can be dropped at any time."""
+    try:
+        limit, used = ((group / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        left = int(limit) - int(used)
     except (OSError, ValueError):  # "max" is no limit
         return None
+    with suppress(OSError, ValueError):
+        facts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        left += int(facts.get("active_file", 0)) + int(facts.get("inactive_file", 0))
+    return max(0, left)
 
 
 class Peak:

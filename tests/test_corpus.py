@@ -234,6 +234,11 @@ def test_limits_that_cannot_be(values):
         Limits(**values)
 
 
+def test_a_text_of_several_lines_is_one(tmp_path):
+    path = write(tmp_path / "f.jsonl", json.dumps({"source": "a\nb", "target": "c"}).encode() + b"\n")
+    assert list(read_jsonl(path)) == [("a b", "c")]
+
+
 def test_a_data_set_in_a_local_folder(tmp_path, monkeypatch):
     import datasets
 

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import combinations, count
+from itertools import combinations
 from pathlib import Path
+from unicodedata import normalize
 
 import datasets
 import numpy as np
@@ -396,7 +397,7 @@ def test_of_a_huge_corpus_every_so_many_pair_is_learnt_from(tmp_path, monkeypatc
     assert seen == [f"{side} {n}" for n in range(0, 35, 4) for side in ("source", "target")]
 
 
-def test_two_processes_may_tokenise_the_same(vocabulary, tmp_path, monkeypatch):
+def test_two_processes_may_tokenise_the_same(vocabulary, tmp_path):
     folder = []
 
     def read():
@@ -407,10 +408,53 @@ def test_two_processes_may_tokenise_the_same(vocabulary, tmp_path, monkeypatch):
 
     text = ParallelText("text", read).check()
     folder.append("second reading")
-    pids = count()
-    monkeypatch.setattr(os, "getpid", lambda: next(pids))
     assert len(tokenise(text, vocabulary, vocabulary, tmp_path)) == len(PAIRS)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_process_that_comes_too_late_takes_what_the_other_has_written(vocabulary, tmp_path, monkeypatch):
+    """The other moves the folder away while this one is about to give a shard its name."""
+    write, others = tokenising.write_file, [1]
+
+    def write_file(path, blocks):
+        kept = write(path, blocks)
+        if others:
+            others.clear()
+            tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path)
+        return kept
+
+    monkeypatch.setattr(tokenising, "write_file", write_file)
+    assert len(tokenise(from_pairs(PAIRS), vocabulary, vocabulary, tmp_path)) == len(PAIRS)
+    (folder,) = tmp_path.iterdir()
+    assert {path.suffix for path in folder.iterdir()} == {".arrow", ".json"}
+    assert not list(folder.glob("shard-*.*.arrow"))
+
+
+def test_a_file_that_looks_the_same_is_read_again(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("one\n" * 40)
+    before, times = read_lines(path, path).recall(tmp_path / "cache").fingerprint, path.stat()
+    path.write_text("two\n" * 40)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert read_lines(path, path).recall(tmp_path / "cache").fingerprint != before
+
+
+def test_what_is_held_out_is_not_blank_and_not_in_the_training_by_another_spelling():
+    texts = [f"satz é {number}" for number in range(600)]
+    spellings = [lambda text: text, lambda text: f" {text} ", lambda text: text.replace(" ", "  ")]
+    spellings.append(lambda text: normalize("NFD", text))
+    pairs = [(spell(text), "x") for text in texts for spell in spellings]
+    blanks = [("", "x"), (" ", "x"), *((text, " ") for text in texts)]
+    training, *others = hold_out(from_pairs(pairs + blanks))
+    assert set(blanks) <= set(training)
+
+    def plain(text):
+        return {" ".join(normalize("NFC", source).split()) for source, target in text if target.strip()}
+
+    for held_out in others:
+        assert plain(held_out)
+        assert not plain(held_out) & plain(training)
+        assert all(source.strip() and target.strip() for source, target in held_out)
 
 
 def test_a_cache_that_cannot_be_written(vocabulary, text, tmp_path):

@@ -1,5 +1,6 @@
 """Lexicons: Model 1 as it is defined, whatever the text is cut into."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -111,6 +112,36 @@ def test_a_folder_keeps_its_lexicon_until_its_model_is_replaced(tmp_path: Path) 
     package.save(folder, found.model, SOURCE, TARGET)
     assert package.load(folder).lexicon is None
     assert not (folder / "lexicon.safetensors").exists()
+
+
+def test_a_model_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    found, newer = (packaged(source=SOURCE, target=TARGET, seed=seed) for seed in (1, 2))
+    package.save(tmp_path, found.model, SOURCE, TARGET)
+
+    def learning(other: Vocabulary):
+        package.save(tmp_path, newer.model, SOURCE, other, training={"epochs": 2})
+        return corpus(1, 50)
+
+    package.add_lexicon(tmp_path, Meanwhile(lambda: learning(TARGET)))
+    after = package.load(tmp_path)
+    assert after.lexicon is not None
+    assert after.metadata.training == {"epochs": 2}
+    for name, weight in after.model.state_dict().items():
+        assert torch.equal(weight, newer.model.state_dict()[name])
+    other = Vocabulary.train(["a dog and cat sleep in the house 8"], 13, kind="word")
+    assert len(other) == len(TARGET)
+    with pytest.raises(PackageError, match="got other vocabularies while a lexicon for it was learnt"):
+        package.add_lexicon(tmp_path, Meanwhile(lambda: learning(other)))
+
+
+class Meanwhile:
+    """Pairs, before which something happens each time that they are read."""
+
+    def __init__(self, happens: Callable[[], list[tuple[str, str]]]) -> None:
+        self.happens = happens
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.happens())
 
 
 def test_a_broken_lexicon_is_named(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_the_metadata_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "my card"
 
 
+def test_names_of_files_need_not_be_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"gr\xfcn")
+    save(tmp_path, training={"command": [name]}, languages=(name, "en"))
+    found = package.load(tmp_path)
+    assert found.metadata.training == {"command": [name]}
+    assert "gr?n" in (tmp_path / "README.md").read_text()
+    save(tmp_path, training=found.metadata.training)
+    assert package.load(tmp_path).metadata.training == {"command": [name]}
+
+
 def test_a_save_replaces_the_model_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_text("mine")

@@ -285,6 +285,16 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     package.load(folder)
 
 
+def test_a_report_scores_what_it_writes(folder: Path, translator: Translator) -> None:
+    """A text of two lines is one in the files."""
+    hypothesis = translator.translate("dog", SEARCH)
+    report(folder, ["d\nog", "dog"], [["a\nb", hypothesis]], search=SEARCH, metrics=("exact_match",))
+    lines = [(folder / "test" / f"{name}.txt").read_text() for name in ("source", "reference")]
+    assert lines == ["d og\ndog\n", f"a b\n{hypothesis}\n"]
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["test_set"] == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, tmp_path: Path) -> None:
     model = translator.package.model
     package.save(tmp_path, model, VOCABULARY, VOCABULARY)

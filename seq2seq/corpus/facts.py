@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 class Tally:
@@ -32,7 +32,7 @@ class Tally:
 
 def keep(path: Path, content: bytes) -> None:
     """Write what makes the next start quicker, whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)

@@ -73,12 +73,18 @@ class ParallelText:
         return self._count_and_fingerprint[1]
 
     def stamp(self) -> str | None:
-        """Equal for equal text, without reading it: the names, sizes and times of its files; `None`: not known."""
+        """Equal for equal text, without reading it: names, sizes, times and numbers of its files; `None`: not known."""
         try:
             facts = [(os.path.abspath(path), os.stat(path)) for path in self.files]
         except OSError:  # Missing, or a file inside of an archive.
             return None
-        return json.dumps([self.how, [(name, at.st_size, at.st_mtime_ns) for name, at in facts]]) if facts else None
+        return (
+            json.dumps(
+                [self.how, [(name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for name, at in facts]]
+            )
+            if facts
+            else None
+        )
 
     def remember(self, count: int, fingerprint: str) -> None:
         """Take what an earlier reading of the same text found, instead of reading it."""
@@ -258,7 +264,8 @@ def _field(row: Any, key: str, place: str) -> str:
             found = ", ".join(map(str, value)) if isinstance(value, Mapping) else shorten(repr(value))
             raise CorpusError(f"{place}: has no {key!r}, got {found}; choose other keys")
         value = value[part]
-    return _text(value, f"{place}: {key!r}")
+    # A text is a line.
+    return _text(value, f"{place}: {key!r}").replace("\n", " ")
 
 
 def _text(value: Any, place: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import compress, islice
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +69,19 @@ def tokenise(
     key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
 
     def write(part: Path) -> None:
-        _write_shards(part, text, vocabularies, limits, workers or os.cpu_count() or 1)
+        _write_shards(part, text, vocabularies, limits, workers or cores())
         _summarise(part, text)
 
-    return keep_tokens(cache_folder(cache, key), write, goes_on=True)
+    folder = cache_folder(cache, key)
+    tokens = keep_tokens(folder, write, goes_on=True)
+    for unfinished in folder.glob("shard-*.*.arrow"):  # Of processes that were killed, or came too late.
+        unfinished.unlink(missing_ok=True)
+    return tokens
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_shards(
@@ -138,7 +148,7 @@ def _write_shard(
             is_kept = _kept(sides, limits, dropped)
             yield start + np.flatnonzero(is_kept), [list(compress(side, is_kept)) for side in sides]
 
-    path = _shard(part, number, f".{os.getpid()}.arrow")
+    path = _shard(part, number, f".{uuid4().hex}.arrow")
     kept = write_file(path, encoded())
     path.replace(_shard(part, number, ".arrow"))
     facts = {"kept": kept, "dropped": dict(+dropped)}
@@ -162,8 +172,6 @@ def _summarise(part: Path, text: ParallelText) -> None:
         shutil.rmtree(part)
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise CorpusError(f"{text.name}: no pair is left ({reasons}); check the text or raise the limits")
-    for unfinished in part.glob("shard-*.*.arrow"):  # Of processes that were killed.
-        unfinished.unlink(missing_ok=True)
     write_summary(part, kept, dropped, names)
 
 

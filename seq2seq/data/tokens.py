@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow
@@ -176,7 +177,7 @@ def keep_tokens(folder: Path, write: Callable[[Path], None], goes_on: bool = Fal
     """
     if (found := open_tokens(folder)) is not None:
         return found
-    part = folder.with_name(f"{folder.name}.part" if goes_on else f"{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f"{folder.name}.part" if goes_on else f"{folder.name}.{uuid4().hex}.part")
     try:
         shutil.rmtree(folder, ignore_errors=True)
         part.mkdir(parents=True, exist_ok=True)
@@ -244,7 +245,7 @@ def write_summary(part: Path, kept: int, dropped: Counter[str], files: Sequence[
 
 def write_whole(path: Path, content: bytes) -> None:
     """After a crash there is the old file, the new one, or none."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     part.write_bytes(content)
     part.replace(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from seq2seq.errors import PackageError
 from seq2seq.lexicon import FREQUENT, Lexicon
 from seq2seq.package.folder import CARD, StrPath, load, save
 
@@ -17,11 +18,20 @@ def add_lexicon(folder: StrPath, text: Iterable[tuple[str, str]], *, frequent: i
         text, frequent: see `Lexicon.learn`; the text that the model was trained on.
 
     Raises:
-        PackageError: if it is no model folder, or cannot be written.
+        PackageError: if it is no model folder, cannot be written, or becomes another model's meanwhile.
         CorpusError: if the text cannot be used.
     """
     found = load(folder)
     lexicon = Lexicon.learn(text, found.source_vocabulary, found.target_vocabulary, frequent=frequent)
+    # That took a while, in which a training may have found a better model.
+    now = load(folder)
+    for before, after in (
+        (found.source_vocabulary, now.source_vocabulary),
+        (found.target_vocabulary, now.target_vocabulary),
+    ):
+        if before.fingerprint != after.fingerprint:
+            raise PackageError(f"{folder}: got other vocabularies while a lexicon for it was learnt; learn it again")
+    found = now
     card = Path(folder) / CARD
     save(
         folder,

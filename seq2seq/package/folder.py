@@ -103,8 +103,9 @@ def save(
         files={name: FileFacts.of(content) for name, content in contents.items()},
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    contents[CONFIG] = metadata.to_json().encode()
-    contents[CARD] = (model_card(metadata, parameters) if card is None else card).encode()
+    # Names of files need not be text: JSON has an escape for the bytes of one.
+    contents[CONFIG] = metadata.to_json().encode(errors="backslashreplace")
+    contents[CARD] = (model_card(metadata, parameters) if card is None else card).encode(errors="replace")
     try:
         _replace(Path(folder), contents)
     except OSError as error:

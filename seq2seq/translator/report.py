@@ -63,6 +63,7 @@ def report(
     from seq2seq.metrics import score
 
     folder = Path(folder)
+    sources, *references = ([line.replace("\n", " ") for line in lines] for lines in (sources, *references))
     if smoke:
         sources, references = sources[:SMOKE_SENTENCES], [lines[:SMOKE_SENTENCES] for lines in references]
     translator = Translator.load(folder, device)
@@ -143,7 +144,7 @@ def _write_lines(
     folder.mkdir(exist_ok=True)
     numbered = {f"reference{number if number > 1 else ''}": lines for number, lines in enumerate(references, start=1)}
     for name, lines in {"source": sources, **numbered, "translation": translations}.items():
-        _write(folder / f"{name}.txt", "".join(" ".join(line.split("\n")) + "\n" for line in lines))
+        _write(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
 
 def _write(path: Path, text: str) -> None:

@@ -25,6 +25,11 @@ def check_options(size: int, kind: str, byte_fallback: bool, character_coverage:
         raise ConfigError(f"size must be above the {taken} {tokens}, got {size}; 8000 is usual")
     if kind not in get_args(Kind):
         raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if kind == "word" and byte_fallback:
+        raise ConfigError(
+            "a vocabulary of words cannot spell others by bytes: it would take their ▁ for a letter; "
+            "use kind='unigram' or byte_fallback=False"
+        )
     if not 0 < character_coverage <= 1:
         raise ConfigError(f"character_coverage must be above 0 and at most 1, got {character_coverage}; 1 keeps all")
 

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import sentencepiece
 
@@ -137,7 +138,7 @@ class Vocabulary:
             VocabularyError: if it cannot be written.
         """
         path = Path(path)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part = path.with_name(f"{path.name}.{uuid4().hex}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
