@@ -36,7 +36,7 @@ from seq2seq.cli.flags import (
 )
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
-from seq2seq.corpus import ParallelText, hold_out, read_places
+from seq2seq.corpus import ParallelText, check_fields, hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
 from seq2seq.errors import ConfigError
 from seq2seq.training import train
@@ -84,6 +84,7 @@ def read(
     if bool(validation) != bool(test):
         given = "--validation" if validation else "--test"
         raise ConfigError(f"--validation and --test go together, got {given} alone; give both, or neither")
+    check_fields([texts, validation, test], columns, keys)
     if not validation:
         return hold_out(read_places(texts, columns, keys), cache=cache)
     pairs, *held_out = [

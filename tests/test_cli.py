@@ -415,6 +415,7 @@ def test_exact_matches_are_counted(cli: Cli, test_set) -> None:
 
 def test_two_systems_are_compared(cli: Cli, test_set) -> None:
     source, first, second = test_set
+    fails(cli("score", first, "-r", second, "--samples", "50"), "--samples is for comparing two systems")
     rows = cli("score", first, second, "-r", second, "--samples", "50").out.decode().splitlines()
     assert len(rows) == 3
     assert rows[0].endswith(str(first))

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.corpus import Limits, from_pairs, read_hub, read_jsonl, read_lines, read_places, read_text, read_tsv
+from seq2seq.corpus import (
+    Limits,
+    check_fields,
+    from_pairs,
+    read_hub,
+    read_jsonl,
+    read_lines,
+    read_places,
+    read_text,
+    read_tsv,
+)
 from seq2seq.errors import ConfigError, CorpusError
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -232,6 +242,26 @@ def test_bad_pairs_in_memory():
 def test_limits_that_cannot_be(values):
     with pytest.raises(ConfigError):
         Limits(**values)
+
+
+@pytest.mark.parametrize(
+    ("sets", "columns", "keys", "message"),
+    [
+        ([["a.de", "a.en"], []], (2, 1), ("source", "target"), "columns are those of a TSV, got 2 1"),
+        ([["a.jsonl"]], (2, 1), ("source", "target"), "columns are those of a TSV, got 2 1"),
+        ([["a.de", "a.en"], ["b.tsv"]], (1, 2), ("en", "de"), "keys are those of JSON lines and data sets, got en de"),
+        ([["a.de", "a.en"], ["b.tsv"]], (2, 1), ("source", "target"), None),
+        ([["hub:x"], ["b.tsv"]], (2, 1), ("en", "de"), None),
+        ([["a.de", "a.en"]], (1, 2), ("source", "target"), None),
+    ],
+)
+def test_columns_and_keys_of_nothing_are_refused(sets, columns, keys, message):
+    """Else the other direction than the one meant would be trained."""
+    if message is None:
+        check_fields(sets, columns, keys)
+    else:
+        with pytest.raises(ConfigError, match=message):
+            check_fields(sets, columns, keys)
 
 
 def test_a_text_of_several_lines_is_one(tmp_path):

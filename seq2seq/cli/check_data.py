@@ -31,12 +31,13 @@ def check_data(
 ) -> None:
     """Look for what makes a training fail or its scores lie; exit code 1 if there is such a fault."""
     from seq2seq.cli.lines import Output
-    from seq2seq.corpus import read_places
+    from seq2seq.corpus import check_fields, read_places
     from seq2seq.corpus.check import check_data as check
     from seq2seq.corpus.check import draw_report
 
     if model is not None and vocabulary:
         raise ConfigError("give --model or --vocabulary, got both; a model folder holds its vocabularies")
+    check_fields([texts, validation, test], columns, keys)
     held_out = {
         name: read_places(places, columns, keys)
         for name, places in (("validation", validation), ("test", test))

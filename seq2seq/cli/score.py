@@ -79,12 +79,16 @@ def score(
     metric: Metrics = ["bleu"],  # noqa: B006  # typer reads it and hands over a copy
     lowercase: Lowercase = None,
     tokenize: Tokenize = None,
-    samples: Annotated[int, typer.Option(min=1, help="Resampled test sets of the bootstrap test.")] = 1000,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Resampled test sets of the bootstrap test.", show_default="1000")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score any system's output; compare two by a paired bootstrap test, the first being the baseline."""
     if len(hypotheses) > 2:
         raise ConfigError(f"score takes one system or two, got {len(hypotheses)}; compare two at a time")
+    if samples is not None and len(hypotheses) == 1:
+        raise ConfigError(f"--samples is for comparing two systems, got --samples {samples} and one; leave it out")
     from seq2seq import metrics
 
     judges = _judges(metric, lowercase, tokenize)
@@ -94,7 +98,7 @@ def score(
         return
     second, *references = others
     for judge in judges:
-        found = metrics.paired_bootstrap(judge, first, second, references, samples=samples)
+        found = metrics.paired_bootstrap(judge, first, second, references, samples=samples or 1000)
         if as_json:
             print_out(json.dumps(asdict(found), ensure_ascii=False))
             continue

@@ -10,13 +10,14 @@ U+0085, U+2028) stay inside, because they would put two sides out of step.
 
 from seq2seq.corpus.files import read_text
 from seq2seq.corpus.pairs import Limits, Pair, ParallelText, from_pairs, read_hub, read_jsonl, read_lines, read_tsv
-from seq2seq.corpus.places import read_places
+from seq2seq.corpus.places import check_fields, read_places
 from seq2seq.corpus.split import hold_out
 
 __all__ = [
     "Limits",
     "Pair",
     "ParallelText",
+    "check_fields",
     "from_pairs",
     "hold_out",
     "read_hub",

@@ -8,9 +8,26 @@ from pathlib import Path
 from seq2seq.corpus.pairs import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
 from seq2seq.errors import ConfigError
 
+COLUMNS, KEYS = (1, 2), ("source", "target")
+"""Where source and target stand if nothing else is said."""
+
+
+def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: tuple[str, str]) -> None:
+    """Refuse columns or keys that say nothing about any of these sets of places.
+
+    Raises:
+        ConfigError: else source and target would silently stay as they are.
+    """
+    single = [places[0] for places in sets if len(places) == 1]
+    with_keys = [place for place in single if place.startswith("hub:") or ".jsonl" in place]
+    if keys != KEYS and not with_keys:
+        raise ConfigError(f"keys are those of JSON lines and data sets, got {' '.join(keys)} and none; leave them out")
+    if columns != COLUMNS and len(single) == len(with_keys):
+        raise ConfigError(f"columns are those of a TSV, got {columns[0]} {columns[1]} and none; leave them out")
+
 
 def read_places(
-    places: Sequence[str], columns: tuple[int, int] = (1, 2), keys: tuple[str, str] = ("source", "target")
+    places: Sequence[str], columns: tuple[int, int] = COLUMNS, keys: tuple[str, str] = KEYS
 ) -> ParallelText:
     """Two files line by line, a TSV, JSON lines (`.jsonl`), or a part of a data set of the Hub (`hub:NAME:PART`, its
     training part if none is named).
