@@ -31,15 +31,14 @@ def add_lexicon(folder: StrPath, text: Iterable[tuple[str, str]], *, frequent: i
     ):
         if before.fingerprint != after.fingerprint:
             raise PackageError(f"{folder}: got other vocabularies while a lexicon for it was learnt; learn it again")
-    found = now
     card = Path(folder) / CARD
     save(
         folder,
-        found.model,
-        found.source_vocabulary,
-        found.target_vocabulary,
-        languages=found.metadata.languages,
-        training=found.metadata.training,
+        now.model,
+        now.source_vocabulary,
+        now.target_vocabulary,
+        languages=now.metadata.languages,
+        training=now.metadata.training,
         card=card.read_text(encoding="utf-8") if card.exists() else None,
         lexicon=lexicon,
     )
