@@ -15,7 +15,7 @@ from translators import SEARCH, TEXTS, VOCABULARY, agree, build, packaged
 
 from seq2seq import package
 from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
-from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.errors import ConfigError, CorpusError, PackageError
 from seq2seq.model import Seq2Seq
 from seq2seq.search import EnsembleState
 from seq2seq.translator import Translator, is_reported, report
@@ -293,6 +293,14 @@ def test_a_report_scores_what_it_writes(folder: Path, translator: Translator) ->
     assert lines == ["d og\ndog\n", f"a b\n{hypothesis}\n"]
     written = json.loads((folder / "metrics.json").read_text())
     assert written["test_set"] == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_a_report_that_cannot_be_written_is_one_line(translator: Translator, tmp_path: Path) -> None:
+    package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
+    (tmp_path / "test").write_text("in the way")
+    with pytest.raises(PackageError, match=r"source.txt: cannot be written \(File exists\); make room for it"):
+        report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
+    assert (tmp_path / "test").read_text() == "in the way"
 
 
 def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, tmp_path: Path) -> None:

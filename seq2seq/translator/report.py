@@ -17,6 +17,7 @@ from torch import distributed
 from seq2seq import package
 from seq2seq.config import SearchConfig
 from seq2seq.corpus.watching import waited
+from seq2seq.errors import PackageError
 from seq2seq.package import CARD, WEIGHTS, Metadata
 from seq2seq.translator.translator import Translator
 
@@ -141,14 +142,21 @@ def _write_lines(
     folder: Path, sources: Sequence[str], references: Sequence[Sequence[str]], translations: Sequence[str]
 ) -> None:
     """A file for each of them: `source.txt`, `reference.txt` (`reference2.txt`, ...), `translation.txt`."""
-    folder.mkdir(exist_ok=True)
     numbered = {f"reference{number if number > 1 else ''}": lines for number, lines in enumerate(references, start=1)}
     for name, lines in {"source": sources, **numbered, "translation": translations}.items():
         _write(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
 
 def _write(path: Path, text: str) -> None:
-    """After a crash there is the old file or the new one."""
+    """After a crash there is the old file or the new one.
+
+    Raises:
+        PackageError: if it cannot be written.
+    """
     part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be written ({error.strerror}); make room for it") from None
