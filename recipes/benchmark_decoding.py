@@ -83,7 +83,7 @@ class Decoded:
 def prepare(model: Seq2Seq) -> Step[DecoderState]:
     """The model's step as a translator takes it that has much to do."""
     lay_out(model)
-    model.decoder.tabulate()
+    model.decoder.tabulate_tokens()
     return step_among_all(model, output_columns(model))
 
 

@@ -88,7 +88,7 @@ def read(
     if not validation:
         return hold_out(read_places(texts, columns, keys), cache=cache)
     pairs, *held_out = [
-        read_places(places, columns, keys).recall(cache).check() for places in (texts, validation, test)
+        read_places(places, columns, keys).with_facts(cache).check() for places in (texts, validation, test)
     ]
     return pairs, held_out[0], held_out[1]
 

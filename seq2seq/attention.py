@@ -47,7 +47,17 @@ def weigh(
 
 
 class DotAttention(nn.Module):
-    """score(q, a) = q . a; needs queries as wide as annotations. Luong et al. (2015), arXiv:1508.04025."""
+    """Attention by the product of query and annotation.
+
+        score(q, a) = q . a
+
+    Args:
+        query_size: features of a query, a decoder output.
+        annotation_size: features of an annotation; the same number.
+
+    Reference:
+        Luong, Pham & Manning (2015), arXiv:1508.04025.
+    """
 
     def __init__(self, query_size: int, annotation_size: int) -> None:
         super().__init__()
@@ -62,7 +72,17 @@ class DotAttention(nn.Module):
 
 
 class GeneralAttention(nn.Module):
-    """score(q, a) = q . W a. Luong et al. (2015), arXiv:1508.04025."""
+    """Attention by the product of query and annotation, with weights in between.
+
+        score(q, a) = q . W a
+
+    Args:
+        query_size: features of a query, a decoder output.
+        annotation_size: features of an annotation.
+
+    Reference:
+        Luong, Pham & Manning (2015), arXiv:1508.04025.
+    """
 
     def __init__(self, query_size: int, annotation_size: int) -> None:
         super().__init__()
@@ -77,7 +97,16 @@ class GeneralAttention(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """score(q, a) = v . tanh(W q + U a + b). Bahdanau, Cho & Bengio (2015), arXiv:1409.0473.
+    """Attention by a network with one hidden layer.
+
+        score(q, a) = v . tanh(W q + U a + b)
+
+    Args:
+        query_size: features of a query, a decoder output; the hidden layer has as many.
+        annotation_size: features of an annotation.
+
+    Reference:
+        Bahdanau, Cho & Bengio (2015), arXiv:1409.0473.
 
     Note:
         Takes memory for queries x steps x query_size numbers, where the others take queries x steps.
@@ -101,6 +130,13 @@ class AdditiveAttention(nn.Module):
 
 class MultiHeadAttention(nn.Module):
     """Several scaled dot-product attentions side by side, each over its own projection; weights are their mean.
+
+        score(q, a) = W q . U a / sqrt(size of a part), with a part of W q and U a for each head
+
+    Args:
+        query_size: features of a query, a decoder output.
+        annotation_size: features of an annotation.
+        heads: how many attentions; must divide both sizes.
 
     Reference:
         Vaswani et al. (2017), arXiv:1706.03762; in a recurrent decoder: Chen et al. (2018), arXiv:1804.09849.
@@ -132,7 +168,12 @@ class MultiHeadAttention(nn.Module):
 class MultiHeadAdditiveAttention(nn.Module):
     """Several additive attentions side by side, each over its own projection; weights are their mean.
 
-        score(q, a) = v . tanh(W q + U a + b), with a part of q, a and v for each head
+        score(q, a) = v . tanh(W q + U a + b), with a part of v and of the hidden layer for each head
+
+    Args:
+        query_size: features of a query, a decoder output; the hidden layer has as many.
+        annotation_size: features of an annotation.
+        heads: how many attentions; must divide both sizes.
 
     Reference:
         Chen et al. (2018), arXiv:1804.09849: what RNMT+ reads its source with.
@@ -166,7 +207,14 @@ Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAtten
 
 
 def build_attention(kind: str, query_size: int, annotation_size: int, heads: int) -> Attention:
-    """The attention that `ModelConfig.attention` names (any but `none`)."""
+    """The attention that `ModelConfig.attention` names.
+
+    Args:
+        kind: that name; any but `none`.
+        query_size: features of a decoder output.
+        annotation_size: features of an annotation.
+        heads: used by the two `multi_head` kinds alone.
+    """
     if kind == "multi_head":
         return MultiHeadAttention(query_size, annotation_size, heads)
     if kind == "multi_head_additive":

@@ -8,7 +8,8 @@ has to go step by step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -19,48 +20,59 @@ from seq2seq.attention import Attention, Memory, build_attention
 from seq2seq.cells import Cell
 from seq2seq.config import ModelConfig
 from seq2seq.encoder import Encoded, ScaledEmbedding
-from seq2seq.recurrence import Recurrence, StackState, drop, drop_features
+from seq2seq.recurrence import LayerMasks, Recurrence, StackState, drop, drop_features
 
 
 class Slots(NamedTuple):
-    """Where the rows of a state stand: each sentence has as many slots as the one with the most rows has rows.
+    """Which rows of a state belong to which sentence.
+
+    A state has a row per hypothesis; attention wants `[sentences, width, features]`, where width is the most rows that
+    any sentence has. With three rows of sentence a and one of sentence b:
+
+        rows         a0 a1 a2 b0
+        slots        a0 a1 a2 b0 -- --
+        positions     0  1  2  3
 
     Attributes:
         width: slots of a sentence.
-        numbers: `[rows]`, sentence times width plus slot; `None` where every slot has its row.
+        positions: `[rows]`, the slot of each row: sentence times width plus place in the sentence; `None` if every slot
+            has its row.
     """
 
     width: int = 1
-    numbers: Tensor | None = None
+    positions: Tensor | None = None
 
     def spread(
         self, rows: Float[Tensor, "rows features"], sentences: int
     ) -> Float[Tensor, "{sentences} {self.width} features"]:
         """The rows of every sentence side by side; 0 where there is none."""
-        if self.numbers is not None:
-            rows = rows.new_zeros(sentences * self.width, rows.shape[1]).index_copy(0, self.numbers, rows)
+        if self.positions is not None:
+            rows = rows.new_zeros(sentences * self.width, rows.shape[1]).index_copy(0, self.positions, rows)
         spread: Tensor = rows.unflatten(0, (sentences, self.width))
         return spread
 
     def gather(self, values: Float[Tensor, "sentences {self.width} features"]) -> Float[Tensor, "rows features"]:
         """The rows again."""
         rows = values.flatten(0, 1)
-        return rows if self.numbers is None else rows.index_select(0, self.numbers)
+        return rows if self.positions is None else rows.index_select(0, self.positions)
 
     def select(self, rows: Int[Tensor, "selected"]) -> tuple[Int[Tensor, "kept"], Slots]:
-        """The sentences that these rows belong to, and their slots then.
+        """The sentences of these rows, and the slots that the rows have then.
 
-        Rows of a sentence that do not follow one another make it a sentence of its own for each run of them.
+        Every run of neighbouring rows of one sentence becomes a sentence: a0, b0, a1 are rows of a, b and a again.
         """
-        numbers = rows if self.numbers is None else self.numbers[rows]
-        sentences, own, sizes = torch.unique_consecutive(numbers // self.width, return_inverse=True, return_counts=True)
-        if len(sizes) == 0:
+        positions = rows if self.positions is None else self.positions[rows]
+        sentences, run, run_sizes = torch.unique_consecutive(
+            positions // self.width, return_inverse=True, return_counts=True
+        )
+        if len(run_sizes) == 0:
             return sentences, ONE_EACH
-        width = int(sizes.max())
-        if width * len(sizes) == len(rows):
+        width = int(run_sizes.max())
+        if width * len(run_sizes) == len(rows):
             return sentences, Slots(width)
-        before = sizes.cumsum(0) - sizes
-        return sentences, Slots(width, own * width + torch.arange(len(rows), device=rows.device) - before[own])
+        run_starts = run_sizes.cumsum(0) - run_sizes
+        place = torch.arange(len(rows), device=rows.device) - run_starts[run]
+        return sentences, Slots(width, run * width + place)
 
 
 ONE_EACH = Slots()
@@ -71,10 +83,16 @@ ONE_EACH = Slots()
 class DecoderState:
     """What one step of the decoder leaves for the next.
 
-    `recurrent` and `feed` have a row per hypothesis, those of a sentence one after the other. The memories have a row
-    per sentence, so that a beam does not copy its source; `slots` says whose rows are whose. `attention` has the
-    weights of the step that led here, `[rows, source_steps]`: `None` before the first step, after `select` and in a
-    model without attention.
+    The memories have a row per sentence, so that a beam does not copy its source. All else has a row per hypothesis,
+    those of a sentence one after the other; `slots` says whose rows are whose.
+
+    Attributes:
+        recurrent: the state of each layer, a tuple of `[rows, hidden]`.
+        memories: what each attention needs of the source; none without attention.
+        feed: `[rows, hidden]`, the last attentional vector; `None` without input feeding.
+        slots: the sentence of every row.
+        attention: `[rows, source_steps]`, the weights of the step that led here; `None` before the first step, after
+            `select` and in a model without attention.
     """
 
     recurrent: StackState
@@ -88,6 +106,7 @@ class DecoderState:
         memories, slots = self.memories, ONE_EACH
         if memories:
             sentences, slots = self.slots.select(rows)
+            # While no sentence is done the memories stay where they are, without a copy.
             if not torch.equal(sentences, torch.arange(len(memories[0].is_token), device=rows.device)):
                 memories = tuple(memory.select(sentences) for memory in memories)
         return DecoderState(
@@ -109,6 +128,11 @@ class Decoded(NamedTuple):
 class Decoder(nn.Module):
     """Embedding, bottom layer, attention, upper layers; or, with `input_feeding`, one stack run step by step.
 
+    `forward` computes a whole target, `step` a single token; they agree.
+
+    Args:
+        config: that of the model.
+
     Reference:
         Contexts to the upper layers: Wu et al. (2016), arXiv:1609.08144; Chen et al. (2018), arXiv:1804.09849.
         Attention after the only layer, input feeding: Luong et al. (2015), arXiv:1508.04025.
@@ -118,8 +142,9 @@ class Decoder(nn.Module):
         super().__init__()
         hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
         self.config = config
-        self.products: Tensor | None
-        self.register_buffer("products", None, persistent=False)
+        # `[vocabulary, gates]`, by `tabulate_tokens`. A buffer, so that it moves with the weights; never saved.
+        self.token_gates: Tensor | None
+        self.register_buffer("token_gates", None, persistent=False)
         self.embedding = ScaledEmbedding(
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
@@ -153,7 +178,12 @@ class Decoder(nn.Module):
         self.feature_size = hidden + context * len(self.attentions)
 
     def start(self, encoded: Encoded, recurrent: StackState) -> DecoderState:
-        """The state before the first token, from what the bridge made of the encoder's final state."""
+        """The state before the first token, one row per sentence.
+
+        Args:
+            encoded: the source.
+            recurrent: what the bridge made of the encoder's final state, for each layer parts of `[batch, hidden]`.
+        """
         attentions = cast(list[Attention], list(self.attentions))
         memories = tuple(attention.remember(encoded.annotations, encoded.is_token) for attention in attentions)
         hidden = recurrent[0][0]
@@ -165,71 +195,71 @@ class Decoder(nn.Module):
         embedded = self.embedding(tokens)
         embedded = drop_features(embedded, config.embedding_dropout, self.training, config.variational_dropout)
         if config.input_feeding:
-            return self.feed_steps(embedded, state)
-        outputs, _ = self.bottom(embedded, state.recurrent[:1])
-        contexts, weights = self.attend(0, outputs, state)
-        joined = contexts[0] if contexts else None
-        outputs, _ = self.upper(outputs, state.recurrent[1:], joined)
+            return self.forward_feeding(embedded, state)
+        bottom, _ = self.bottom(embedded, state.recurrent[:1])
+        context, weights = self.attend(0, bottom, state)
+        # With one decoder layer the upper ones are none, and hand their input through.
+        top, _ = self.upper(bottom, state.recurrent[1:], context)
+        features = join(top, context)
         if config.output_attention:
-            more, weights = self.attend(1, outputs, state)
-            contexts += more
-        return Decoded(torch.cat([outputs, *contexts], dim=-1), weights)
+            second, weights = self.attend(1, top, state)
+            features = join(features, second)
+        return Decoded(features, weights)
 
-    def feed_steps(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
+    def forward_feeding(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
         """Luong's input feeding: step by step, since every step needs the attentional vector of the one before."""
-        (cell,) = self.stack.layers[0].cells
-        masks = self.stack.draw_masks(embedded)
+        masks = self.first_stack.draw_masks(embedded)
         # The embeddings' share of the bottom layer's gates does not wait for anything.
-        projected = cell.project(embedded)
+        gates = self.bottom_cell.project(embedded)
         features, weights = [], []
         for time in range(embedded.shape[1]):
-            assert state.feed is not None
-            gates = projected[:, time] + cell.project(state.feed, first=self.config.embedding_size)
-            below, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
-            outputs, above = self.stack.step_from(1, below[0], state.recurrent[1:], masks[1:])
-            combined, weight = self.combine_context(outputs, state)
-            state = DecoderState((below, *above), state.memories, combined, state.slots)
-            features.append(combined)
-            weights.append(weight)
+            top, recurrent = self.step_first(gates[:, time], state, masks)
+            vector, attention = self.attentional_vector(top, state)
+            state = replace(state, recurrent=recurrent, feed=vector, attention=attention)
+            features.append(vector)
+            weights.append(attention)
         return Decoded(torch.stack(features, dim=1), torch.stack(weights, dim=1))
 
     def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
         """One step from one token per row: features for the output layer, and the next state."""
-        outputs, below = self.step_first(tokens, state)
-        if state.feed is not None:
-            combined, weights = self.combine_context(outputs, state)
-            return combined, DecoderState(below, state.memories, combined, state.slots, weights)
-        contexts, attention = self.attend_rows(0, outputs, state)
-        joined = contexts[0] if contexts else None
-        outputs, above = self.upper.step(outputs, state.recurrent[1:], joined)
-        if self.config.output_attention:
-            more, attention = self.attend_rows(1, outputs, state)
-            contexts += more
-        return torch.cat([outputs, *contexts], dim=-1), DecoderState(
-            below + above, state.memories, None, state.slots, attention
-        )
+        config = self.config
+        if self.token_gates is None:
+            gates = self.bottom_cell.project(drop(self.embedding(tokens), config.embedding_dropout, self.training))
+        else:
+            gates = self.token_gates[tokens]
+        first, below = self.step_first(gates, state, self.first_stack.draw_masks(gates))
+        if config.input_feeding:
+            vector, weights = self.attentional_vector(first, state)
+            return vector, replace(state, recurrent=below, feed=vector, attention=weights)
+        context, attention = self.attend_rows(0, first, state)
+        top, above = self.upper.step(first, state.recurrent[1:], context)
+        features = join(top, context)
+        if config.output_attention:
+            second, attention = self.attend_rows(1, top, state)
+            features = join(features, second)
+        return features, replace(state, recurrent=below + above, attention=attention)
 
     def step_first(
-        self, tokens: Int[Tensor, "rows"], state: DecoderState
+        self, gates: Float[Tensor, "rows gates"], state: DecoderState, masks: Sequence[LayerMasks]
     ) -> tuple[Float[Tensor, "rows hidden"], StackState]:
-        """One step of the layers before attention."""
-        stack = self.first_stack
-        recurrent = state.recurrent[: len(stack.layers)]
-        if self.products is None:
-            embedded = drop(self.embedding(tokens), self.config.embedding_dropout, self.training)
-            inputs = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=-1)
-            return stack.step(inputs, recurrent)
-        gates = self.products[tokens]
+        """One step of the layers before attention: the output of the last of them, and their states.
+
+        Args:
+            gates: the embeddings' share of the bottom layer's gates.
+            state: before the step.
+            masks: the layers' dropout.
+        """
+        cell, stack = self.bottom_cell, self.first_stack
         if state.feed is not None:
-            gates = gates + self.bottom_cell.project(state.feed, first=self.config.embedding_size)
-        bottom, _ = self.bottom_cell(gates, recurrent[0])
-        outputs, above = stack.step_from(1, bottom[0], recurrent[1:], stack.draw_masks(bottom[0])[1:])
-        return outputs, (bottom, *above)
+            gates = gates + cell.project(state.feed, first_feature=self.config.embedding_size)
+        bottom, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
+        output, above = stack.step_from(1, bottom[0], state.recurrent[1 : len(stack.layers)], masks[1:])
+        return output, (bottom, *above)
 
-    def tabulate(self) -> None:
-        """Multiply the embedding of every token by the bottom layer's input weights now, for all steps to come.
+    def tabulate_tokens(self) -> None:
+        """Compute every token's share of the bottom layer's gates now, for all steps to come.
 
-        `step` then looks the products up. The decoder is not for training after that, and its weights have to stay.
+        `step` then looks it up. The decoder is not for training after that, and its weights have to stay.
 
         Reference:
             Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".
@@ -237,11 +267,11 @@ class Decoder(nn.Module):
         assert not self.training, "dropout would be drawn once for all"
         with torch.no_grad():
             tokens = torch.arange(self.config.target_vocabulary_size, device=self.embedding.weight.device)
-            self.products = self.bottom_cell.project(self.embedding(tokens))
+            self.token_gates = self.bottom_cell.project(self.embedding(tokens))
 
     @property
     def table_size(self) -> int:
-        """Numbers in the table of `tabulate`."""
+        """Numbers in the table of `tabulate_tokens`."""
         return self.config.target_vocabulary_size * len(self.bottom_cell.weight_input)
 
     @property
@@ -257,27 +287,32 @@ class Decoder(nn.Module):
 
     def attend(
         self, index: int, queries: Float[Tensor, "sentences queries hidden"], state: DecoderState
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """The contexts of one attention as a list, empty without attention, and its weights."""
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The contexts `[sentences, queries, context]` and weights of one attention; `None` without attention."""
         if not self.attentions:
-            return [], None
+            return None, None
         contexts, weights = self.attentions[index](queries, state.memories[index])
-        return [contexts], weights
+        return contexts, weights
 
     def attend_rows(
         self, index: int, queries: Float[Tensor, "rows hidden"], state: DecoderState
-    ) -> tuple[list[Tensor], Tensor | None]:
+    ) -> tuple[Tensor | None, Tensor | None]:
         """The same for one query per row: the rows of a sentence are its queries."""
         if not self.attentions:
-            return [], None
+            return None, None
         memory = state.memories[index]
         contexts, weights = self.attentions[index](state.slots.spread(queries, len(memory.is_token)), memory)
-        return [state.slots.gather(contexts)], state.slots.gather(weights)
+        return state.slots.gather(contexts), state.slots.gather(weights)
 
-    def combine_context(
+    def attentional_vector(
         self, outputs: Float[Tensor, "rows hidden"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows hidden"], Tensor]:
-        """Luong's attentional vector tanh(W [h; context]), and the weights `[rows, source_steps]`."""
-        contexts, weights = self.attend_rows(0, outputs, state)
+        """Luong's tanh(W [h; context]), and the weights `[rows, source_steps]`."""
+        context, weights = self.attend_rows(0, outputs, state)
         assert weights is not None, "ModelConfig asks for attention where there is input feeding"
-        return self.combine(torch.cat([outputs, *contexts], dim=-1)).tanh(), weights
+        return self.combine(join(outputs, context)).tanh(), weights
+
+
+def join(outputs: Float[Tensor, "*rows hidden"], context: Tensor | None) -> Float[Tensor, "*rows features"]:
+    """Outputs with their contexts behind them, if there are any."""
+    return outputs if context is None else torch.cat([outputs, context], dim=-1)

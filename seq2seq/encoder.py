@@ -17,8 +17,10 @@ from seq2seq.recurrence import Recurrence, StackState, drop_features
 class Encoded(NamedTuple):
     """A batch of source sentences, read.
 
-    annotations `[batch, steps, annotation]`, 0 at padding; is_token `[batch, steps]`, False at padding; state: the
-    final state of every layer, each part `[batch, annotation]`.
+    Attributes:
+        annotations: `[batch, steps, annotation]`, 0 at padding.
+        is_token: `[batch, steps]`, False at padding.
+        state: the final state of every layer, each part `[batch, annotation]`.
     """
 
     annotations: Tensor
@@ -31,7 +33,8 @@ class ScaledEmbedding(nn.Embedding):
     of a tied output layer that of a linear map (Vaswani et al. 2017, arXiv:1706.03762, section 3.4).
 
     Args:
-        words, size: how many, and the features of each.
+        words: how many embeddings.
+        size: features of each.
         word_dropout: probability of zeroing a whole embedding in training; the others are scaled up in return.
 
     Reference:
@@ -51,7 +54,15 @@ class ScaledEmbedding(nn.Embedding):
 
 
 class Encoder(nn.Module):
-    """Embedding and a multilayer, uni- or bidirectional recurrence."""
+    """Embedding and a multilayer, uni- or bidirectional recurrence.
+
+    Args:
+        config: that of the model.
+
+    Reference:
+        Two directions: Schuster & Paliwal (1997), "Bidirectional recurrent neural networks"; as annotations: Bahdanau,
+        Cho & Bengio (2015), arXiv:1409.0473.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -70,7 +81,12 @@ class Encoder(nn.Module):
         self.config = config
 
     def forward(self, source: Int[Tensor, "batch steps"], lengths: Int[Tensor, "batch"]) -> Encoded:
-        """Read the source: rows end with `<E>` at `lengths`, padding behind it."""
+        """Read the source.
+
+        Args:
+            source: token ids; each row ends with `<E>` and is filled up with `<pad>`.
+            lengths: tokens of each row, `<E>` included.
+        """
         if self.config.reverse_source:
             source = reverse_rows(source, lengths)
         one_mask = self.config.variational_dropout

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -33,14 +34,21 @@ def _meminfo() -> int | None:
 
 def _container(root: str | os.PathLike[str] = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int | None:
     """What the limits of containers leave: of this process's control group (version 2), and of those around it."""
+    found = [_group(group) for group in _limited_groups(Path(root), own)]
+    return min((size for size in found if size is not None), default=None)
+
+
+@cache
+def _limited_groups(root: Path, own: str) -> list[Path]:
+    """The control groups that this process is in and that have a limit: looked for once, as they hardly change."""
     try:
-        lines = Path(own).read_text(encoding="ascii").splitlines()
+        lines = os.fsdecode(Path(own).read_bytes()).split("\n")
     except OSError:
         lines = []
     names = [line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")]
-    groups = [Path(root) / name for name in names]
-    found = [_group(group) for one in groups for group in (one, *one.parents) if group.is_relative_to(root)]
-    return min((size for size in [_group(Path(root)), *found] if size is not None), default=None)
+    inner = [root / name for name in names]
+    groups = [group for one in inner for group in (one, *one.parents) if group.is_relative_to(root)]
+    return [group for group in dict.fromkeys([root, *groups]) if _group(group) is not None]
 
 
 def _group(group: Path) -> int | None:

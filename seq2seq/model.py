@@ -20,6 +20,10 @@ class Bridge(nn.Module):
 
     Layers are paired from the top down, so the encoder's top layer is always heard; where the encoder has fewer layers,
     its bottom one starts all decoder layers that are left.
+
+    Args:
+        config: that of the model. `bridge` says whether the states are copied as they are, go through a linear map for
+            each layer and part, or are replaced by zeros.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -33,6 +37,7 @@ class Bridge(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(config.annotation_size, self.hidden_size) for _ in range(count))
 
     def forward(self, final: StackState) -> StackState:
+        """From the encoder's states, parts of `[batch, annotation]`, to the decoder's, parts of `[batch, hidden]`."""
         above = len(final) - self.layers
         start = [final[max(layer + above, 0)] for layer in range(self.layers)]
         if self.kind == "copy":
@@ -48,7 +53,11 @@ class Bridge(nn.Module):
 class Seq2Seq(nn.Module):
     """A recurrent encoder-decoder.
 
-    Sources and targets are rows of token ids that end with `<E>` and are padded with `<pad>`; `<S>` is added in here.
+    Sources and targets are rows of token ids that end with `<E>` and are padded with `<pad>`; their lengths count `<E>`
+    (those that a search is given do not). `<S>` is added in here.
+
+    Args:
+        config: sizes and options; see `ModelConfig`.
 
     Example:
         >>> model = Seq2Seq(ModelConfig(source_vocabulary_size=9, target_vocabulary_size=9))

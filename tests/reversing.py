@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from tiny import data_module, model_config, training_config
 
+from seq2seq.config import SearchConfig
 from seq2seq.errors import PackageError, one_line_errors
 from seq2seq.training import averaging, train
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.metrics_file import MetricsFile
+from seq2seq.training.module import GREEDY
 
 
 def reverse(
@@ -26,6 +28,8 @@ def reverse(
     devices: int = 1,
     restart: bool = False,
     smoke: bool = False,
+    start: Path | None = None,
+    search: SearchConfig = GREEDY,
     model: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
@@ -34,7 +38,8 @@ def reverse(
     kind = "bpe" if training.subword_sampling else "char"
     config = model_config(kind, **{"hidden_dropout": 0.2, **(model or {})})
     data = data_module(out.parent / "cache", training, kind)
-    return train(config, training, data, out, device=device, devices=devices, restart=restart, smoke=smoke)
+    options = {"device": device, "devices": devices, "restart": restart, "smoke": smoke, "start": start}
+    return train(config, training, data, out, search=search, **options)
 
 
 def reverse_until(out: Path, number: int, seconds: float, changes: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seq2seq.cells import (
     CELLS,
     Cell,
+    CellStart,
     CoupledLSTMCell,
     GRUCell,
     LayerNormLSTMCell,
@@ -22,7 +23,6 @@ from seq2seq.cells import (
     MinimalGRUCell,
     PeepholeLSTMCell,
     ResetBeforeGRUCell,
-    Start,
     StepMasks,
     TanhRNNCell,
 )
@@ -38,7 +38,7 @@ INPUT, HIDDEN, ROWS = 3, 4, 2
 def make(name: str, bias: bool = True, seed: int = 0) -> Cell:
     """A cell in float64 of which no parameter is 0 or 1."""
     torch.manual_seed(seed)
-    cell = CELLS[name](INPUT, HIDDEN, bias, Start(initialisation="uniform", init_range=0.8))
+    cell = CELLS[name](INPUT, HIDDEN, bias, CellStart(initialisation="uniform", init_range=0.8))
     assert isinstance(cell, nn.Module)
     for weight in cell.parameters():
         nn.init.uniform_(weight, -0.8, 0.8)
@@ -97,18 +97,25 @@ def prefixed(named: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"cell.{key}": value for key, value in named.items()}
 
 
+def test_a_single_step_has_one_direction() -> None:
+    stack = Recurrence(INPUT, HIDDEN, bidirectional=True)
+    inputs = torch.zeros(ROWS, INPUT)
+    with pytest.raises(ConfigError, match="one direction, got bidirectional=True; use bidirectional=False"):
+        stack.step(inputs, stack.zero_state(inputs))
+
+
 @every_cell
 def test_shares_of_the_input_products_add_up(name: str) -> None:
     cell = make(name)
     inputs = torch.randn(ROWS, INPUT, dtype=torch.float64)
     whole = cell.project(inputs)
-    torch.testing.assert_close(cell.project(inputs[:, :2]) + cell.project(inputs[:, 2:], first=2), whole)
+    torch.testing.assert_close(cell.project(inputs[:, :2]) + cell.project(inputs[:, 2:], first_feature=2), whole)
 
 
 @every_cell
 def test_gates_are_between_zero_and_one_and_start_where_asked(name: str) -> None:
     for bias in (0.0, 1.0, 2.0):
-        cell = CELLS[name](INPUT, HIDDEN, start=Start(forget_bias=bias))
+        cell = CELLS[name](INPUT, HIDDEN, start=CellStart(forget_bias=bias))
         zeros = tuple(torch.zeros(1, HIDDEN) for _ in range(cell.state_parts))
         _, gates = cell(cell.project(torch.zeros(1, INPUT)), zeros)
         assert bool(gates) == (name not in GATELESS_CELLS)
@@ -279,7 +286,7 @@ def test_a_linear_network_forgets_by_a_power_of_its_weight() -> None:
 def test_initialisation_follows_its_rule() -> None:
     for name, cell_class in CELLS.items():
         torch.manual_seed(0)
-        cell = cell_class(16, 16, start=Start(initialisation="uniform", init_range=0.3))
+        cell = cell_class(16, 16, start=CellStart(initialisation="uniform", init_range=0.3))
         assert isinstance(cell, nn.Module)
         assert cell.weight_input.abs().max() <= 0.3
         assert cell.weight_input.abs().max() > 0.25
@@ -289,7 +296,7 @@ def test_initialisation_follows_its_rule() -> None:
                 for gate in weight.chunk(len(weight) // 16):
                     torch.testing.assert_close(gate @ gate.t(), torch.eye(16), atol=1e-5, rtol=0.0)
         if name in ("rnn_tanh", "rnn_relu"):
-            identity = cell_class(16, 16, start=Start(initialisation="identity"))
+            identity = cell_class(16, 16, start=CellStart(initialisation="identity"))
             assert torch.equal(identity.state_dict()["weight_hidden"], torch.eye(16))
             assert identity.weight_input.std().item() == pytest.approx(0.001, rel=0.2)
 
@@ -300,7 +307,7 @@ def test_chrono_initialisation_gives_every_unit_a_time_scale(name: str) -> None:
     if name in GATELESS_CELLS:
         return
     torch.manual_seed(0)
-    cell = CELLS[name](3, 400, start=Start(chrono=100))
+    cell = CELLS[name](3, 400, start=CellStart(chrono=100))
     _, gates = cell(cell.project(torch.zeros(1, 3)), tuple(torch.zeros(1, 400) for _ in range(cell.state_parts)))
     overwritten = gates["forget"] if name == "gru_minimal" else 1 - gates["forget" if "forget" in gates else "update"]
     scales = 1 / overwritten
@@ -472,6 +479,10 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(share: float, turned: bool)
     assert torch.equal(values.grad == 0, zeros.transpose(0, 1) if turned else zeros)
     assert drop(values, share, training=False) is values
     assert drop(torch.ones(3, 0), share, training=True).shape == (3, 0)
+
+
+def test_dropout_of_nearly_everything_keeps_hardly_anything() -> None:
+    assert (drop(torch.ones(1000), 0.999995, training=True) == 0).sum() > 990
 
 
 @pytest.mark.parametrize("variational", [True, False])

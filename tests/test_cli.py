@@ -332,6 +332,7 @@ def test_a_model_learns_its_lexicon_and_translates_with_it(cli: Cli, model: Path
     fails(cli("lexicon", folder, tmp_path / "none.tsv"), "none.tsv")
     fails(cli("lexicon", folder, tmp_path / "pairs.tsv", "--frequent", "-1"), "frequent must be at least 0, got -1")
     fails(cli("lexicon", tmp_path, tmp_path / "pairs.tsv"), "is not a model folder")
+    fails(cli("lexicon", folder, "a.de", "a.en", "--columns", "2", "1"), "columns are those of a TSV, got 2 1")
 
 
 def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> None:

@@ -72,11 +72,13 @@ def within(budget, lengths, batch):
 
 @given(lengths_of_pairs, budgets, st.integers(0, 2**40), st.integers(0, 50), st.integers(1, 4))
 @few
-def test_a_plan_holds_each_pair_once_within_the_budget(lengths, budget, seed, epoch, ranks):
-    plan = batch_plan(lengths, budget, seed, epoch, ranks)
+def test_a_plan_holds_each_pair_once_within_the_budget(lengths, budget, seed, epoch, batches_per_step):
+    plan = batch_plan(lengths, budget, seed, epoch, batches_per_step)
     assert all(len(batch) and within(budget, lengths, batch) for batch in plan)
-    assert len(plan) % ranks == 0
-    assert len(plan) == len(batch_plan(lengths, budget, seed + 1, epoch + 1, ranks)), "all epochs are equally long"
+    assert len(plan) % batches_per_step == 0
+    assert len(plan) == len(batch_plan(lengths, budget, seed + 1, epoch + 1, batches_per_step)), (
+        "all epochs are equally long"
+    )
     rows = np.concatenate(plan)
     assert set(rows) == set(range(len(lengths)))
     assert len(rows) == max(len(lengths), len(plan)), "repeats only where there are more batches than pairs"
@@ -141,9 +143,9 @@ def test_sorting_values_with_their_places_is_stable(values):
         assert plan_module._argsort(np.array(values)).tolist() == expected.tolist()
 
 
-def test_ranks_work_on_batches_of_like_shape():
+def test_the_batches_of_a_step_are_of_like_shape():
     lengths = captions()
-    plan = batch_plan(lengths, Budget(4000), 1, 0, ranks=4)
+    plan = batch_plan(lengths, Budget(4000), 1, 0, batches_per_step=4)
     one = batch_plan(lengths, Budget(4000), 1, 0)
     steps = np.array([lengths[batch].max() for batch in plan]).reshape(-1, 4)
     at_random = np.array([lengths[batch].max() for batch in one[: len(one) // 4 * 4]]).reshape(-1, 4)
@@ -433,10 +435,11 @@ def test_a_process_that_comes_too_late_takes_what_the_other_has_written(vocabula
 def test_a_file_that_looks_the_same_is_read_again(tmp_path):
     path = tmp_path / "a"
     path.write_text("one\n" * 40)
-    before, times = read_lines(path, path).recall(tmp_path / "cache").fingerprint, path.stat()
-    path.write_text("two\n" * 40)
+    before, times = read_lines(path, path).with_facts(tmp_path / "cache").fingerprint, path.stat()
+    (tmp_path / "b").write_text("two\n" * 40)
+    (tmp_path / "b").replace(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert read_lines(path, path).recall(tmp_path / "cache").fingerprint != before
+    assert read_lines(path, path).with_facts(tmp_path / "cache").fingerprint != before
 
 
 def test_what_is_held_out_is_not_blank_and_not_in_the_training_by_another_spelling():

@@ -13,7 +13,7 @@ from oracles import backpropagate_through_time
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from seq2seq.cells import CELLS, Cell, LSTMCell, ReluRNNCell, Start, TanhRNNCell
+from seq2seq.cells import CELLS, Cell, CellStart, LSTMCell, ReluRNNCell, TanhRNNCell
 from seq2seq.config import EOS_ID, FUSED_CELLS, GATELESS_CELLS, PAD_ID, RecurrenceConfig
 from seq2seq.data import Batch
 from seq2seq.diagnostics import GradientFlow, gate_statistics, gradient_flow, half_life
@@ -25,7 +25,7 @@ every_cell = pytest.mark.parametrize("name", CELLS)
 
 def make(name: str, **start: Any) -> Cell:
     torch.manual_seed(0)
-    cell = CELLS[name](3, 5, start=Start(**start))
+    cell = CELLS[name](3, 5, start=CellStart(**start))
     assert isinstance(cell, nn.Module)
     return cell.double()
 
@@ -50,7 +50,7 @@ def pairs(source_lengths: list[int], target_lengths: list[int]) -> Batch:
 )
 def test_the_flow_is_that_of_backpropagation_by_hand(kind: Any, derivative: Any) -> None:
     torch.manual_seed(0)
-    cell = kind(3, 5, start=Start(initialisation="uniform", init_range=0.8)).double()
+    cell = kind(3, 5, start=CellStart(initialisation="uniform", init_range=0.8)).double()
     inputs = torch.randn(4, 12, 3, dtype=torch.float64)
     expected = []
     for row in inputs:
@@ -116,7 +116,7 @@ def test_an_lstm_remembers_longer_with_a_larger_forget_bias() -> None:
     lives = []
     for bias in (0.0, 1.0, 2.0):
         torch.manual_seed(0)
-        cell = LSTMCell(3, 32, start=Start(forget_bias=bias))
+        cell = LSTMCell(3, 32, start=CellStart(forget_bias=bias))
         (flow,) = gradient_flow(cell, torch.randn(8, 100, 3), jacobian_rows=0)
         assert flow.memory is not None
         assert len(flow.jacobian) == 0

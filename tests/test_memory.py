@@ -31,15 +31,14 @@ def test_the_narrowest_limit_of_all_groups_counts(job, expected: int, tmp_path: 
     """What a group holds of files can be dropped, and is no use of memory."""
     limit, used, files = job
     group(tmp_path / "slice", "1000", 500, inactive_file=100)
-    group(tmp_path / "slice" / "job", limit, used, **files)
-    (tmp_path / "own").write_text("0::/slice/job\n")
+    group(tmp_path / "slice" / "grün", limit, used, **files)
+    (tmp_path / "own").write_text("0::/slice/grün\n", encoding="utf-8")
     assert memory._container(tmp_path, tmp_path / "own") == expected
 
 
 def test_without_limits_the_system_says(tmp_path: Path) -> None:
-    assert memory._container(tmp_path, tmp_path / "nothing") is None
-    group(tmp_path, "max", 10)
-    assert memory._container(tmp_path, tmp_path / "nothing") is None
-    group(tmp_path, "100", 10)
-    assert memory._container(tmp_path, tmp_path / "nothing") == 90
+    group(tmp_path / "unlimited", "max", 10)
+    group(tmp_path / "limited", "100", 10)
+    found = [memory._container(tmp_path / root, tmp_path / "nothing") for root in ("none", "unlimited", "limited")]
+    assert found == [None, None, 90]
     assert memory.available_memory(torch.device("cpu")) > 0

@@ -95,7 +95,7 @@ def test_a_table_of_products_changes_nothing(config: ModelConfig) -> None:
     _, state = model.step(torch.tensor([4, 5, 6, 7, 8]), state)
     tokens = torch.tensor([9, 4, 10, 5, 5])
     expected, after = model.step(tokens, state)
-    model.decoder.tabulate()
+    model.decoder.tabulate_tokens()
     given, same = model.step(tokens, state)
     torch.testing.assert_close(given, expected)
     torch.testing.assert_close(same.recurrent, after.recurrent)
@@ -207,6 +207,10 @@ def test_parts_count_shared_parameters_once() -> None:
         ({"hidden_size": 3}, "no field 'hidden_size'"),
         ({"embedding_dropout": 1.0}, "less than 1"),
         ({"variational_dropout": True}, "needs embedding_dropout or hidden_dropout"),
+        (
+            {"hidden_dropout": 0.3, "attention": "none", "encoder_layers": 1, "decoder_layers": 1},
+            "use output_dropout",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_is_refused_in_one_line(change: dict[str, object], message: str) -> None:

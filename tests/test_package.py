@@ -60,10 +60,10 @@ def test_what_is_loaded_is_what_was_saved(config: ModelConfig, tmp_path: Path) -
 
 def test_a_table_for_translating_is_not_saved(tmp_path: Path) -> None:
     model = build().eval()
-    model.decoder.tabulate()
+    model.decoder.tabulate_tokens()
     package.save(tmp_path, model, SOURCE, TARGET)
     loaded = package.load(tmp_path).model
-    assert loaded.decoder.products is None
+    assert loaded.decoder.token_gates is None
     assert torch.equal(logits(loaded), logits(model))
 
 

@@ -116,6 +116,10 @@ def test_what_a_short_training_never_comes_to_is_told(tmp_path: Path, capfd: pyt
     assert len(unreached(config, 30)) == 2
     assert unreached(config, 784) == ["dropout_start=784 is not reached in 784 steps: this training has no dropout"]
     assert unreached(config, 785) == []
+    halving = TrainingConfig(schedule="halving", max_epochs=5)
+    (told,) = unreached(halving, 500)
+    assert "halving_start=5.0 epochs is not reached in 500 steps" in told
+    assert unreached(halving.model_copy(update={"max_epochs": 6}), 600) == []
     reverse(tmp_path / "run", max_epochs=1, dropout_start=6)
     assert capfd.readouterr().err.count("warning: dropout_start=6 is not reached in 6 steps") == 1
     reverse(tmp_path / "other", max_epochs=1, dropout_start=5)

@@ -79,10 +79,10 @@ def test_models_are_kept_by_age_or_by_score(
     tmp_path: Path, kind: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([1.0, 2.0, 7.0, 5.0, 7.0])
-    keep = KeepBest(tmp_path / "out", ("", ""))
-    monkeypatch.setattr(keep, "summarise", lambda *_: {"monitored": next(scores), "settings": {"monitor": "bleu"}})
+    keep_best = KeepBest(tmp_path / "out", ("", ""))
+    monkeypatch.setattr(keep_best, "summarise", lambda *_: {"monitored": next(scores), "settings": {"monitor": "bleu"}})
     config = training_config(max_epochs=5, average_models=2, average_of=kind)
-    models = KeepModels(tmp_path / "models", config, keep)
+    models = KeepModels(tmp_path / "models", config, keep_best)
     fit(tmp_path / "cache", config, callbacks=[models])
     assert models.folders() == [tmp_path / "models" / f"step_{step}" for step in expected]
     assert {path.name for path in (tmp_path / "models").iterdir()} == {f"step_{step}" for step in expected}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from reversing import assert_same, content, reverse, reverse_until, rows
 from started import PROCESSES
 
 from seq2seq import package
-from seq2seq.errors import TrainingError
+from seq2seq.config import SearchConfig
+from seq2seq.errors import ConfigError, PackageError, TrainingError
 from seq2seq.training import TranslationModule
 from seq2seq.training.checkpoints import OURS
 from seq2seq.training.keeping import KeepState
@@ -246,11 +248,25 @@ def test_other_data_is_refused(unfinished, monkeypatch):
 
 def test_restart_starts_over(unfinished):
     (unfinished / "models" / "step_9").mkdir(parents=True)
+    (unfinished / "models" / "mine").mkdir()
     reverse(unfinished, restart=True, seed=7, max_epochs=1)
-    assert not (unfinished / "models").exists(), "models of another training would be averaged with those of this one"
+    assert [path.name for path in (unfinished / "models").iterdir()] == ["mine"]
     whole = reverse(unfinished.parent / "whole", seed=7, max_epochs=1)
     assert_same(content(whole), content(unfinished))
     assert rows(whole) == rows(unfinished)
+
+
+def test_a_restart_that_is_refused_loses_nothing(unfinished):
+    before = content(unfinished), rows(unfinished)
+    kept = unfinished / "models" / "step_9"
+    kept.mkdir(parents=True)
+    for refused in ({"start": kept}, {"search": SearchConfig(samples=3)}):
+        with pytest.raises((PackageError, ConfigError)):
+            reverse(unfinished, restart=True, **refused)
+    assert kept.exists()
+    assert_same(content(unfinished), before[0])
+    assert rows(unfinished) == before[1]
+    shutil.rmtree(kept)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):

@@ -54,7 +54,7 @@ def test_where_nothing_is_dropped_reading_twice_is_reading_once(tmp_path: Path) 
     weights = list(module.parameters())
     found = []
     for alpha in (0.0, 5.0):
-        losses, tokens = module.losses(batch, smoothing=0.1, alpha=alpha)
+        losses, tokens = module.losses(batch, label_smoothing=0.1, r_drop=alpha)
         found.append((*losses, tokens, *torch.autograd.grad(losses.smoothed, weights)))
     torch.testing.assert_close(found[0], found[1])
 
@@ -65,7 +65,7 @@ def test_the_two_readings_differ_by_dropout(tmp_path: Path) -> None:
     found = []
     for alpha in (1e-9, 1.0, 2.0):
         torch.manual_seed(0)
-        found.append(module.losses(batch, smoothing=0.1, alpha=alpha)[0])
+        found.append(module.losses(batch, label_smoothing=0.1, r_drop=alpha)[0])
     assert found[0].plain == found[1].plain
     divergence = found[1].smoothed - found[0].smoothed
     assert divergence > 0.01

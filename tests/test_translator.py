@@ -56,9 +56,9 @@ def test_how_weights_lie_changes_nothing(config: ModelConfig) -> None:
     assert torch.allclose(log_probs, truth, atol=1e-5)
     assert all(torch.equal(weight, kept[part]) for part, weight in model.state_dict().items())
     translator.ensemble.expect(len(VOCABULARY) - 1)
-    assert model.decoder.products is None, "a table is made when it pays"
+    assert model.decoder.token_gates is None, "a table is made when it pays"
     translator.ensemble.expect(1)
-    assert model.decoder.products is not None
+    assert model.decoder.token_gates is not None
     for part, weight in model.decoder.named_parameters():
         assert (weight if part == "embedding.weight" or weight.dim() == 1 else weight.t()).is_contiguous()
 
@@ -75,7 +75,7 @@ def test_no_table_is_larger_than_allowed(monkeypatch) -> None:
     monkeypatch.setattr(ensemble_module, "LARGEST_TABLE", 10)
     ensemble = build().ensemble
     ensemble.expect(10**6)
-    assert ensemble.models[0].decoder.products is None
+    assert ensemble.models[0].decoder.token_gates is None
 
 
 def test_translate_gives_what_it_is_given(translator: Translator) -> None:
@@ -295,12 +295,25 @@ def test_a_report_scores_what_it_writes(folder: Path, translator: Translator) ->
     assert written["test_set"] == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def test_a_report_that_cannot_be_written_is_one_line(translator: Translator, tmp_path: Path) -> None:
+def test_a_report_leaves_no_older_test_set_and_a_trial_a_full_one(translator: Translator, tmp_path: Path) -> None:
+    package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
+    report(tmp_path, ["a fox"], [["dog"], ["fox"]], search=SEARCH, smoke=True)
+    assert (tmp_path / "test" / "reference2.txt").exists()
+    report(tmp_path, ["lazy"] * 30, [["dog"] * 30], search=SEARCH)
+    report(tmp_path, ["dog"], [["fox"]], search=SEARCH, smoke=True)
+    assert {path.stem for path in (tmp_path / "test").iterdir()} == {"source", "reference", "translation"}
+    assert (tmp_path / "test" / "source.txt").read_text() == "lazy\n" * 30
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_scores(
+    translator: Translator, tmp_path: Path, capsys
+) -> None:
     package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
     (tmp_path / "test").write_text("in the way")
     with pytest.raises(PackageError, match=r"source.txt: cannot be written \(File exists\); make room for it"):
         report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
     assert (tmp_path / "test").read_text() == "in the way"
+    assert "BLEU|" in capsys.readouterr().out
 
 
 def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, tmp_path: Path) -> None:

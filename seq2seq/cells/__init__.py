@@ -4,7 +4,7 @@ A cell owns its parameters; `recurrence` runs it over time, step by step or thro
 the same parameters.
 """
 
-from seq2seq.cells.contract import Cell, CellState, Gates, Start, StepMasks
+from seq2seq.cells.contract import Cell, CellStart, CellState, Gates, StepMasks
 from seq2seq.cells.gru import GRUCell, MinimalGRUCell, ResetBeforeGRUCell
 from seq2seq.cells.lstm import CoupledLSTMCell, LayerNormLSTMCell, LSTMCell, PeepholeLSTMCell
 from seq2seq.cells.rnn import LinearCell, MemoryCell, ReluRNNCell, TanhRNNCell
@@ -12,6 +12,7 @@ from seq2seq.cells.rnn import LinearCell, MemoryCell, ReluRNNCell, TanhRNNCell
 __all__ = [
     "CELLS",
     "Cell",
+    "CellStart",
     "CellState",
     "CoupledLSTMCell",
     "GRUCell",
@@ -24,7 +25,6 @@ __all__ = [
     "PeepholeLSTMCell",
     "ReluRNNCell",
     "ResetBeforeGRUCell",
-    "Start",
     "StepMasks",
     "TanhRNNCell",
 ]

@@ -17,12 +17,12 @@ Gates = dict[str, Tensor]
 """The gates of one step by their names, each `[rows, hidden]` between 0 and 1; none for cells that have none."""
 
 
-class Start(NamedTuple):
+class CellStart(NamedTuple):
     """How a cell's parameters start.
 
     Attributes:
         forget_bias: bias of the gate that keeps the memory; sigmoid(forget_bias) of it is kept at each step at first.
-            Where the keeping share is one minus a gate, that gate starts with the opposite bias.
+            A gate g that keeps the share 1 - g starts with the opposite bias.
         initialisation: of the recurrent weights. `orthogonal`, gate by gate: they neither stretch nor shrink what
             passes through (Saxe et al. 2014, arXiv:1312.6120), and the others are uniform by fan-in and fan-out
             (Glorot & Bengio 2010). `uniform`: all weights in [-init_range, init_range]. `identity`, for cells without
@@ -30,7 +30,7 @@ class Start(NamedTuple):
             Other biases start at 0, gains at 1.
         init_range: used by `uniform` alone.
         chrono: instead of `forget_bias`, the longest dependency to expect, in steps: every unit starts with a time
-            scale of its own between 1 and that, and writes as seldom as it forgets (Tallec & Ollivier 2018,
+            scale of its own between 2 and that, and writes as seldom as it forgets (Tallec & Ollivier 2018,
             arXiv:1804.11188).
     """
 
@@ -39,8 +39,9 @@ class Start(NamedTuple):
     init_range: float = 0.1
     chrono: int | None = None
 
-    def keeping(self, hidden_size: int) -> Float[Tensor, "hidden"]:
-        """The biases that the gate which keeps the memory starts with."""
+    def draw_keep_bias(self, hidden_size: int) -> Float[Tensor, "hidden"]:
+        """A bias for the gate that keeps the memory: `forget_bias`; or with `chrono` T, log(u), where u is drawn
+        uniformly from [1, T - 1] for each unit."""
         if self.chrono is None:
             return torch.full((hidden_size,), self.forget_bias)
         return torch.empty(hidden_size).uniform_(1, self.chrono - 1).log()
@@ -62,10 +63,16 @@ class StepMasks(NamedTuple):
 class Cell(Protocol):
     """One step of a recurrent layer in one direction: a module whose call is the step.
 
+    What is multiplied by the inputs needs no state, so it is computed by `project`, for all steps at once; the call
+    does the rest, a step at a time.
+
     Attributes:
         state_parts: how many parts its state has.
-        weight_input: `[gates * hidden, input]`.
-        bias: joins the input products; `None` without.
+        input_size: features per input vector.
+        hidden_size: units in each part of the state.
+        weight_input: `[gates * hidden, input]`, the rows of one gate after those of another; a candidate (g, n) counts
+            as a gate here. Each class says in which order.
+        bias: `[gates * hidden]`, in the same order, added by `project`; `None` if that adds none.
     """
 
     state_parts: ClassVar[int]
@@ -74,10 +81,22 @@ class Cell(Protocol):
     weight_input: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None: ...
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()
+    ) -> None: ...
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        """All that needs no recurrence, W x + b, for any number of steps in one call; see `input_products`."""
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        """What needs no state, for any number of steps at once: W x + b.
+
+        `LinearCell` and `MemoryCell`: W tanh(x). `LayerNormLSTMCell`: W x.
+
+        If x = [a; b] and a has k features, project(x) = project(a) + project(b, first_feature=k). Only the part that
+        begins at feature 0 carries the bias.
+
+        Args:
+            inputs: all features of x, or those from `first_feature` on as far as they are given.
+            first_feature: the place in x, counted from 0, of the first one that is given.
+        """
         ...
 
     def __call__(
@@ -88,9 +107,10 @@ class Cell(Protocol):
 
 
 def new_parameters(
-    gates: int, input_size: int, hidden_size: int, bias: bool, start: Start
+    gates: int, input_size: int, hidden_size: int, bias: bool, start: CellStart
 ) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
-    """Input weights, recurrent weights and bias of so many gates, whose rows lie one gate after the other."""
+    """Input weights, recurrent weights and bias of a cell with this many gates; their rows lie one gate after the
+    other."""
     weight_input = nn.Parameter(torch.empty(gates * hidden_size, input_size))
     weight_hidden = nn.Parameter(torch.empty(gates * hidden_size, hidden_size))
     with torch.no_grad():
@@ -108,18 +128,18 @@ def new_parameters(
 
 
 def set_bias(bias: Tensor | None, gate: int, values: Float[Tensor, "hidden"]) -> None:
-    """Start the bias of one gate, counted from 0, at these values."""
+    """Start the bias of one gate, counted from 0, at these values; does nothing without a bias."""
     if bias is not None:
         with torch.no_grad():
             bias[gate * len(values) : (gate + 1) * len(values)] = values
 
 
 def input_products(
-    inputs: Float[Tensor, "*rows features"], weight_input: Tensor, bias: Tensor | None, first: int
+    inputs: Float[Tensor, "*rows features"], weight_input: Tensor, bias: Tensor | None, first_feature: int
 ) -> Float[Tensor, "*rows gates"]:
-    """The products of the input features from number `first` on. The shares of all features add up to the whole; the
-    bias goes with feature 0."""
-    return F.linear(inputs, weight_input[:, first : first + inputs.shape[-1]], None if first else bias)
+    """`Cell.project` for W x + b."""
+    columns = weight_input[:, first_feature : first_feature + inputs.shape[-1]]
+    return F.linear(inputs, columns, None if first_feature else bias)
 
 
 def masked(values: Float[Tensor, "rows hidden"], mask: Tensor | None) -> Float[Tensor, "rows hidden"]:

@@ -1,4 +1,7 @@
-"""Gated recurrent units: one vector that is memory and output at once."""
+"""Gated recurrent units: one vector that is memory and output at once.
+
+The rows of weights and biases lie in torch's order of gates: r, z, n; those of `MinimalGRUCell` are f, n.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.cells.contract import (
+    CellStart,
     CellState,
     Gates,
-    Start,
     StepMasks,
     input_products,
     masked,
@@ -22,7 +25,7 @@ from seq2seq.cells.contract import (
 
 
 class GRUCell(nn.Module):
-    """One step of a gated recurrent unit that resets after the recurrent product, as cuDNN and torch do.
+    """One step of a gated recurrent unit that resets after the recurrent product.
 
         r = sigmoid(W_r x + U_r h + b_r)      z = sigmoid(W_z x + U_z h + b_z)
         n = tanh(W_n x + b_n + r * (U_n h + d))
@@ -32,24 +35,24 @@ class GRUCell(nn.Module):
         input_size: features per input vector.
         hidden_size: units in h.
         bias: whether there are b and d.
-        start: how the parameters start; b_z at `forget_bias`, since z keeps.
+        start: how the parameters start; b_z by `CellStart.draw_keep_bias`, since z keeps.
 
     Reference:
-        Cho et al. (2014), arXiv:1406.1078, in its version 3. The first versions reset before the product:
-        `ResetBeforeGRUCell`.
+        Cho et al. (2014), arXiv:1406.1078, version 1; the order that cuDNN and torch compute. Version 3 resets before
+        the product: `ResetBeforeGRUCell`.
     """
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, start.keeping(hidden_size))
+        set_bias(self.bias, 1, start.draw_keep_bias(hidden_size))
         self.bias_reset = nn.Parameter(torch.zeros(hidden_size)) if bias else None
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -76,19 +79,19 @@ class ResetBeforeGRUCell(nn.Module):
         bias: whether there is b.
 
     Reference:
-        Cho et al. (2014), arXiv:1406.1078, in its version 1; Chung et al. (2014), arXiv:1412.3555.
+        Cho et al. (2014), arXiv:1406.1078, version 3; Chung et al. (2014), arXiv:1412.3555.
     """
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 1, start.keeping(hidden_size))
+        set_bias(self.bias, 1, start.draw_keep_bias(hidden_size))
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -112,7 +115,7 @@ class MinimalGRUCell(nn.Module):
 
     Args:
         input_size, hidden_size, bias: as in `ResetBeforeGRUCell`.
-        start: how the parameters start; b_f at minus `forget_bias`, since f overwrites.
+        start: how the parameters start; b_f at minus `CellStart.draw_keep_bias`, since f overwrites.
 
     Reference:
         Zhou et al. (2016), "Minimal gated unit for recurrent neural networks", arXiv:1603.09420.
@@ -120,14 +123,14 @@ class MinimalGRUCell(nn.Module):
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(2, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 0, -start.keeping(hidden_size))
+        set_bias(self.bias, 0, -start.draw_keep_bias(hidden_size))
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()

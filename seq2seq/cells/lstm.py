@@ -1,6 +1,6 @@
 """Long short-term memory and its variants: a memory c that gates write, keep and read.
 
-In all of them the rows of weights and biases lie in torch's order of gates: i, f, g, o.
+The rows of weights and biases lie in torch's order of gates: i, f, g, o; those of `CoupledLSTMCell` are i, g, o.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.cells.contract import (
+    CellStart,
     CellState,
     Gates,
-    Start,
     StepMasks,
     input_products,
     masked,
@@ -35,7 +35,7 @@ class LSTMCell(nn.Module):
         input_size: features per input vector.
         hidden_size: units in h and c.
         bias: whether there is b.
-        start: how the parameters start; b_f at `forget_bias`, or with `chrono` b_i at minus b_f.
+        start: how the parameters start; b_f by `CellStart.draw_keep_bias`, and with `chrono` b_i = -b_f.
 
     Note:
         torch's two bias vectors, of which only the sum matters, are one here.
@@ -46,14 +46,14 @@ class LSTMCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(4, input_size, hidden_size, bias, start)
         start_gates(self.bias, hidden_size, start)
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -82,7 +82,7 @@ class PeepholeLSTMCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(4, input_size, hidden_size, bias, start)
@@ -91,8 +91,8 @@ class PeepholeLSTMCell(nn.Module):
         self.peephole_forget = nn.Parameter(torch.zeros(hidden_size))
         self.peephole_output = nn.Parameter(torch.zeros(hidden_size))
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -115,8 +115,8 @@ class CoupledLSTMCell(nn.Module):
         c' = f * c + i * g                    h' = o * tanh(c')
 
     Args:
-        input_size, hidden_size, bias: as in `LSTMCell`, with the rows of i, g, o.
-        start: how the parameters start; b_i at minus `forget_bias`.
+        input_size, hidden_size, bias: as in `LSTMCell`.
+        start: how the parameters start; b_i at minus `CellStart.draw_keep_bias`, since 1 - i keeps.
 
     Reference:
         Greff et al. (2017), "LSTM: A search space odyssey", arXiv:1503.04069 (there: CIFG).
@@ -124,14 +124,14 @@ class CoupledLSTMCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(3, input_size, hidden_size, bias, start)
-        set_bias(self.bias, 0, -start.keeping(hidden_size))
+        set_bias(self.bias, 0, -start.draw_keep_bias(hidden_size))
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -167,7 +167,7 @@ class LayerNormLSTMCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, bias_gates = new_parameters(4, input_size, hidden_size, bias, start)
@@ -180,8 +180,8 @@ class LayerNormLSTMCell(nn.Module):
         self.gain_hidden = nn.Parameter(torch.ones(4 * hidden_size))
         self.gain_cell = nn.Parameter(torch.ones(hidden_size))
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, None, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, None, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -197,9 +197,9 @@ class LayerNormLSTMCell(nn.Module):
         return (hidden, cell), {"input": i, "forget": f, "output": o}
 
 
-def start_gates(bias: Tensor | None, hidden_size: int, start: Start) -> None:
-    """The forget gate's bias, and with chrono initialisation the input gate's too."""
-    keeping = start.keeping(hidden_size)
-    set_bias(bias, 1, keeping)
+def start_gates(bias: Tensor | None, hidden_size: int, start: CellStart) -> None:
+    """b_f by `CellStart.draw_keep_bias`, and with chrono initialisation b_i = -b_f."""
+    keep_bias = start.draw_keep_bias(hidden_size)
+    set_bias(bias, 1, keep_bias)
     if start.chrono is not None:
-        set_bias(bias, 0, -keeping)
+        set_bias(bias, 0, -keep_bias)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seq2seq.cells.contract import (
+    CellStart,
     CellState,
     Gates,
-    Start,
     StepMasks,
     input_products,
     masked,
@@ -36,13 +36,13 @@ class TanhRNNCell(nn.Module):
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(1, input_size, hidden_size, bias, start)
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -67,13 +67,13 @@ class ReluRNNCell(nn.Module):
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(1, input_size, hidden_size, bias, start)
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs, self.weight_input, self.bias, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs, self.weight_input, self.bias, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -103,13 +103,13 @@ class LinearCell(nn.Module):
 
     state_parts: ClassVar[int] = 1
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, _, self.bias = new_parameters(1, input_size, hidden_size, False, start)
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs.tanh(), self.weight_input, None, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs.tanh(), self.weight_input, None, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
@@ -135,13 +135,13 @@ class MemoryCell(nn.Module):
 
     state_parts: ClassVar[int] = 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: Start = Start()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, start: CellStart = CellStart()) -> None:  # noqa: ARG002  # `bias`: all cells are made alike
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         self.weight_input, self.weight_hidden, self.bias = new_parameters(1, input_size, hidden_size, False, start)
 
-    def project(self, inputs: Float[Tensor, "*rows features"], first: int = 0) -> Float[Tensor, "*rows gates"]:
-        return input_products(inputs.tanh(), self.weight_input, None, first)
+    def project(self, inputs: Float[Tensor, "*rows features"], first_feature: int = 0) -> Float[Tensor, "*rows gates"]:
+        return input_products(inputs.tanh(), self.weight_input, None, first_feature)
 
     def forward(
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()

@@ -6,33 +6,26 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.flags import Columns, Keys, Texts
 from seq2seq.cli.options import Model
 
 
 def lexicon(
     model: Model,
-    texts: Annotated[
-        list[str],
-        typer.Argument(
-            help="What the model was trained on: two files line by line, a TSV, JSON lines (.jsonl) or a data set "
-            "(hub:NAME).",
-            show_default=False,
-        ),
-    ],
+    texts: Texts,
     frequent: Annotated[
-        int | None, typer.Option(help="So many most frequent target tokens are on every list.", show_default="400")
+        int | None, typer.Option(help="The most frequent target tokens that are on every list.", show_default="400")
     ] = None,
-    columns: Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")] = (1, 2),
-    keys: Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")] = (
-        "source",
-        "target",
-    ),
+    columns: Columns = (1, 2),
+    keys: Keys = ("source", "target"),
 ) -> None:
-    """Learn which target tokens translate a source token, and keep it in the model folder: for --shortlist."""
-    from seq2seq.corpus import read_places
+    """Learn from the training text which target tokens translate a source token, and keep it in the model folder: for
+    --shortlist."""
+    from seq2seq.corpus import check_fields, read_places
     from seq2seq.lexicon import FREQUENT
     from seq2seq.package import add_lexicon
 
+    check_fields([texts], columns, keys)
     text = read_places(texts, columns, keys)
     found = add_lexicon(model, text, frequent=FREQUENT if frequent is None else frequent)
     candidates = (found.candidates >= 0).sum(dim=1)

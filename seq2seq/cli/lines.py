@@ -140,7 +140,7 @@ class Output:
         return Seq2SeqError(f"{self.name}: cannot be written ({error.strerror}); choose another place")
 
 
-class Counter:
+class LineCounter:
     """How far the work is, on standard error, if somebody watches and nothing else is shown there."""
 
     def __init__(self, shown: bool) -> None:
@@ -166,7 +166,7 @@ class Counter:
         self.end()
 
 
-def keep(inputs: Sequence[Path | None], output: Path | None) -> None:
+def refuse_overwriting(inputs: Sequence[Path | None], output: Path | None) -> None:
     """Refuse to write over what is still to be read; `None` is standard input."""
     if output is None or not output.is_file():
         return

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from torch import distributed
 
-from seq2seq.cli.lines import Counter
+from seq2seq.cli.lines import LineCounter
 from seq2seq.cli.worker import Faults
 from seq2seq.config import SearchConfig
 from seq2seq.errors import Seq2SeqError
@@ -55,7 +55,7 @@ class Predictor(LightningModule):
         self.share = Share()
         self.loaded: tuple[Translator, SearchConfig] | None = None
         self.part: IO[str] | None = None
-        self.counter = Counter(shown=False)
+        self.counter = LineCounter(shown=False)
 
     def on_predict_start(self) -> None:
         """Read the models, and agree on the memory that a batch may take."""
@@ -73,7 +73,7 @@ class Predictor(LightningModule):
         memory = torch.tensor(available_memory(device) // (job.devices if on_cpu else 1), device=device)
         distributed.all_reduce(memory, distributed.ReduceOp.MIN)
         self.share = Share(rank, job.devices, int(memory))
-        self.counter = Counter(shown=job.shown and rank == 0)
+        self.counter = LineCounter(shown=job.shown and rank == 0)
 
     def predict_step(self, batch: Block) -> bool:
         """Write a line of JSON; False if there was a fault."""

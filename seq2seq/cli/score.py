@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seq2seq.cli.lines import Counter, Output, keep, print_out, read_aligned
+from seq2seq.cli.lines import LineCounter, Output, print_out, read_aligned, refuse_overwriting
 from seq2seq.cli.options import (
     CHOOSING,
     AsJson,
@@ -57,14 +57,14 @@ def evaluate(
             raise ConfigError(
                 f"one translation of each line is scored, got {name}={count}; choose one of them with --mbr chrf"
             )
-    keep([source, *reference], output_path)
+    refuse_overwriting([source, *reference], output_path)
     sources, *references = read_aligned([source, *reference])
     judges = _judges(metric, lowercase, tokenize)  # A mistake in them is told before the translating.
     translator = machine.load(models)
     config = search.config(translator)
     translator.check(config, utility=mbr)
     translations = []
-    with Output(output_path) if output_path else nullcontext() as output, Counter(shown=True) as counter:
+    with Output(output_path) if output_path else nullcontext() as output, LineCounter(shown=True) as counter:
         for best, *_ in translator.translate_stream(sources, config, utility=mbr):
             translations.append(best.text)
             counter.add(1)

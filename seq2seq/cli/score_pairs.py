@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.lines import Counter, Output, keep
+from seq2seq.cli.lines import LineCounter, Output, refuse_overwriting
 from seq2seq.cli.options import MachineOptions, Models, with_options
 from seq2seq.errors import CorpusError
 
@@ -34,7 +34,7 @@ def score_pairs(
 
     Log-probabilities are natural, and count the end of the translation as a token. The total is told on standard error.
     """
-    keep([source, target], output_path)
+    refuse_overwriting([source, target], output_path)
     pairs = _pairs(source, target)
     first = next(pairs, None)
     if first is None:
@@ -43,7 +43,7 @@ def score_pairs(
     from seq2seq.translator import BLOCK, perplexity
 
     total, tokens, lines = 0.0, 0, 0
-    with Output(output_path) as output, Counter(shown=output_path is not None) as counter:
+    with Output(output_path) as output, LineCounter(shown=output_path is not None) as counter:
         block = [first, *islice(pairs, BLOCK - 1)]
         while block:
             shown = []

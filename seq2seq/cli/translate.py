@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from seq2seq.cli.lines import Counter, Output, keep, open_blocks
+from seq2seq.cli.lines import LineCounter, Output, open_blocks, refuse_overwriting
 from seq2seq.cli.options import CHOOSING, MACHINE, MachineOptions, Models, SearchOptions, option, with_options
 from seq2seq.errors import ConfigError, CorpusError
 
@@ -154,7 +154,7 @@ def translate(
     """Translate standard input, line by line, to standard output."""
     search.config()  # A mistake in it is told before the models are read.
     _check(demands, show, json_lines)
-    keep([input_path], output_path)
+    refuse_overwriting([input_path], output_path)
     work = Work(str(input_path or "standard input"), json_lines, show, demands)
     if devices != 1:
         from seq2seq.cli.together import translate_together
@@ -170,7 +170,7 @@ def translate(
     with (
         closing(open_blocks(input_path, BLOCK)) as blocks,
         Output(output_path) as output,
-        Counter(shown=output_path is not None or not os.isatty(1)) as counter,
+        LineCounter(shown=output_path is not None or not os.isatty(1)) as counter,
     ):
         for block in blocks:
             output.write("".join(work.of(block, number, translator, config, Share()).values()))

@@ -39,7 +39,8 @@ def refuse_idle(config: Config, idle: Mapping[str, tuple[bool, str]]) -> None:
     """Refuse fields that would do nothing, with other values than their defaults.
 
     Args:
-        idle: of each field whether it is idle, and what it needs.
+        config: where the fields are.
+        idle: for each field, whether it is idle and what it needs.
     """
     for name, (is_idle, other) in idle.items():
         value = getattr(config, name)

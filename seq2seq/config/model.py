@@ -13,37 +13,53 @@ from seq2seq.config.recurrence import RecurrenceConfig
 class ModelConfig(RecurrenceConfig):
     """What `Seq2Seq` is built from; stored beside its weights.
 
-    Sizes are in units (features), dropouts are probabilities of zeroing. `encoder_hidden_size` is per direction.
+    Sizes are in units (features), dropouts are probabilities of zeroing, in training alone.
     """
 
     source_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
+    """Tokens of the source vocabulary, the four special ones included: `len(vocabulary)`."""
     target_vocabulary_size: Annotated[int, Field(gt=FIRST_FREE_ID)]
+    """The same of the target vocabulary."""
     embedding_size: Size = 256
+    """Features of a token's embedding, on both sides."""
     encoder_layers: Size = 2
+    """Recurrent layers of the encoder, one on top of the other."""
     encoder_hidden_size: Size = 256
+    """Units of each encoder layer, per direction."""
     bidirectional: bool = True
+    """The encoder reads both ways, and its annotations are twice as wide (Schuster & Paliwal 1997)."""
     decoder_layers: Size = 2
+    """Recurrent layers of the decoder: attention comes after the first, or with `input_feeding` after the last."""
     decoder_hidden_size: Size = 512
+    """Units of each decoder layer."""
     residual: bool = False
-    """Add a layer's input to its output from layer 2 on, where both have one size."""
+    """Add a layer's input to its output from layer 2 on (Wu et al. 2016). A context that joins the input is not
+    added."""
     bridge: Literal["copy", "linear", "zero"] = "linear"
-    """How the encoder's final states start the decoder."""
+    """How the encoder's final states start the decoder. `copy`: as they are; `linear`: by a map for each layer and part
+    (h, c); `zero`: not at all."""
     attention: Literal["none", "dot", "general", "additive", "multi_head", "multi_head_additive"] = "general"
+    """`dot`, `general` (Luong et al. 2015), `additive` (Bahdanau et al. 2015), `multi_head` (Vaswani et al. 2017),
+    `multi_head_additive` (Chen et al. 2018), or `none`: the fixed vector of Sutskever et al. (2014)."""
     attention_heads: Size = 4
-    """Used by the two `multi_head` kinds alone."""
+    """Attentions side by side; used by the two `multi_head` kinds alone."""
     input_feeding: bool = False
-    """Luong's step-by-step decoder: the previous attentional vector joins the next input."""
+    """The step-by-step decoder of Luong et al. (2015): the previous attentional vector joins the next input."""
     output_attention: bool = False
     """A second attention, from the top decoder layer to the softmax."""
     tied_embeddings: Literal["none", "decoder", "all"] = "decoder"
-    """`decoder`: output layer = target embedding; `all`: the source embedding too (one joint vocabulary)."""
+    """`decoder`: output layer = target embedding; `all`: the source embedding too, which takes one joint vocabulary
+    (Press & Wolf 2017, arXiv:1608.05859)."""
     bottleneck_size: Size | None = None
     """Features between the decoder and the softmax; `None`: `embedding_size` if tied, otherwise no bottleneck."""
     reverse_source: bool = False
+    """Read the source backwards, `<E>` still last (Sutskever et al. 2014)."""
     source_word_dropout: Probability = 0.0
+    """Zero whole embeddings that the encoder reads, each place on its own (Sennrich et al. 2016, arXiv:1606.02891)."""
     target_word_dropout: Probability = 0.0
-    """Zero whole embeddings of words that the encoder or the decoder reads, each place on its own."""
+    """The same for those that the decoder reads."""
     embedding_dropout: Probability = 0.0
+    """Zero single features of the embeddings that encoder and decoder read."""
     hidden_dropout: Probability = 0.0
     """Between the layers of encoder and decoder, and on the encoder's annotations."""
     output_dropout: Probability = 0.0
@@ -89,6 +105,11 @@ class ModelConfig(RecurrenceConfig):
         if self.variational_dropout and not (self.embedding_dropout or self.hidden_dropout):
             raise ValueError(
                 "variational_dropout needs embedding_dropout or hidden_dropout, got 0 for both; set one of them"
+            )
+        if self.hidden_dropout and self.attention == "none" and self.encoder_layers == self.decoder_layers == 1:
+            raise ValueError(
+                "hidden_dropout needs several layers or annotations to act on, got "
+                f"{self.hidden_dropout}, one layer each and attention='none'; use output_dropout"
             )
         if self.bridge == "copy" and encoder != decoder:
             raise ValueError(

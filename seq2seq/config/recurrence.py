@@ -35,18 +35,21 @@ class RecurrenceConfig(Config):
     forget_bias: float = 1.0
     """At the start a gate keeps sigmoid(forget_bias) of the memory at each step: 0, 1 or 2 are the usual choices."""
     chrono: Annotated[int, Field(ge=3)] | None = None
-    """Instead of `forget_bias`: the longest dependency to expect, in steps; gates start with time scales up to that."""
+    """Instead of `forget_bias`: the longest dependency to expect, in steps; gates start with time scales up to that
+    (Tallec & Ollivier 2018)."""
     initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"
     """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]; or
     recurrent weights the identity (plain RNNs)."""
     init_range: Annotated[float, Field(gt=0)] = 0.1
     """Used by `uniform` alone."""
     variational_dropout: bool = False
-    """Dropout of embeddings and between layers zeroes the same features at all steps of a sentence."""
+    """Dropout of embeddings and between layers zeroes the same features at all steps of a sentence (Gal & Ghahramani
+    2016)."""
     recurrent_dropout: Probability = 0.0
     """Inside the recurrence, the same units at all steps of a sentence; takes the unrolled path in training."""
     recurrent_dropout_on: Literal["hidden", "update"] = "hidden"
-    """What `recurrent_dropout` zeroes: h in the recurrent products, or what is added to the memory."""
+    """What `recurrent_dropout` zeroes: h in the recurrent products (Gal & Ghahramani 2016), or what is added to the
+    memory (Semeniuta et al. 2016)."""
     fused: bool = True
     """Run torch's kernel over time where it has one (plain RNNs, GRU, LSTM); `False` runs the readable cells, with the
     same parameters and results."""

@@ -10,60 +10,68 @@ from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, Config, Size, refuse_idl
 
 
 class SearchConfig(Config):
-    """How translations are searched for. Lengths are in target tokens and do not count `<E>`; scores are in nats.
+    """How translations are searched for. Lengths are in tokens and do not count `<E>`; scores are in nats.
 
     A hypothesis' score, by which `n_best` are chosen, is its log-probability divided by the length penalty, plus
-    `word_reward` for every token, plus the coverage penalty, which is at most 0.
+    `word_reward` for every token, plus `coverage_penalty` times a coverage term that is at most 0.
     """
 
     beam_size: Size = 5
     """Hypotheses kept at every step; 1 is greedy. Sampling keeps its `samples` instead."""
     n_best: Size = 1
+    """Translations that a beam returns for a sentence, best first; fewer where it finds fewer."""
     length_penalty: Literal["none", "average", "gnmt"] = "average"
-    """Divides a hypothesis' log-probability by: 1, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)."""
+    """What divides a hypothesis' log-probability: 1, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)."""
     alpha: Annotated[float, Field(ge=0)] = 1.0
+    """The exponent of `length_penalty`: a larger one favours longer translations."""
     word_reward: Annotated[float, Field(ge=0)] = 0.0
     """Added to the score for every token; usual with length_penalty='none' (He et al. 2016)."""
     coverage_penalty: Annotated[float, Field(ge=0)] = 0.0
-    """Times the sum over the source tokens of log(min(attention it has had, 1)); 0: none (Wu et al. 2016). The model
-    needs attention."""
+    """Weight of the coverage term: the sum over the source tokens, without `<E>`, of log(min(attention received, 1))
+    (Wu et al. 2016). 0: none. Needs a model with attention."""
     patience: Annotated[float, Field(gt=0)] | None = None
     """A sentence is done once `patience` times `beam_size` hypotheses have finished (Kasai et al. 2022); `None`: once
     no other one could win, which is exact."""
     min_length: Annotated[int, Field(ge=0)] = 0
+    """The fewest tokens of a translation."""
     max_length: Size = 256
+    """The most tokens of a translation. It rules over all other limits; only what a translation must have, by a prefix
+    or constraints, always fits."""
     min_length_ratio: Annotated[float, Field(ge=0)] = 0.0
+    """The fewest tokens as a multiple of the source's, rounded up; rules over `max_length_ratio`, as `min_length`
+    does."""
     max_length_ratio: Annotated[float, Field(gt=0)] | None = 3.0
-    """Limits as multiples of the source length, plus `max_length_margin` for the upper one; `None`: no such limit.
-    Where they contradict, the lower limits rule over the upper ratio, and `max_length` over all."""
+    """The most tokens as a multiple of the source's, rounded up, plus `max_length_margin`; `None`: no such limit."""
     max_length_margin: Annotated[int, Field(ge=0)] = 10
+    """Tokens that `max_length_ratio` allows besides, for short sources."""
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
-    """No sequence of so many tokens occurs twice in a translation, but for the complete words of a prefix; 0: they
-    may."""
+    """No sequence of this many tokens occurs twice in a translation; the complete words of a prefix are exempt. 0: no
+    such rule."""
     forbidden_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Ids that are never chosen; the complete words of a prefix may still have them."""
     forbid_unk: bool = False
-    """The same for `<unk>`."""
+    """`<unk>` is never chosen, as if it were among the `forbidden_tokens`."""
     beam_groups: Size = 1
-    """Divide the beam into so many groups, each steered away from the tokens that those before it choose; `n_best` are
-    taken evenly from all of them, and are fewer where several groups say the same (Vijayakumar et al. 2018)."""
+    """Divide the beam into this many groups, each steered away from the tokens that those before it choose; `n_best`
+    are taken evenly from all of them, and are fewer where several groups say the same (Vijayakumar et al. 2018)."""
     diversity: Annotated[float, Field(ge=0)] = 0.5
-    """Of several `beam_groups`: what a token loses in the ranking for each time that an earlier group chose it."""
+    """With several `beam_groups`: subtracted, in ranking, from a token's log-probability for each hypothesis of an
+    earlier group that chose it at this step."""
     shortlist: Size | None = None
-    """Translate with few tokens: so many likely ones for each source token, and those that may always be said, by the
-    lexicon of the model folder. `None`: with the whole vocabulary."""
+    """Choose among few tokens: for every source token this many candidates of the model folder's lexicon, and its
+    always-allowed tokens. `None`: among the whole vocabulary."""
     samples: Annotated[int, Field(ge=0)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Of sampling: log-probabilities are divided by it."""
+    """Sampling divides log-probabilities by it: below 1 the probable tokens are drawn more often, above 1 less."""
     top_k: Size | None = None
-    """Of sampling: only so many most probable tokens are drawn from."""
+    """Sampling draws from this many most probable tokens alone; `None`: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of sampling: only the fewest most probable tokens that have this probability together, after `temperature` and
-    `top_k`, are drawn from (Holtzman et al. 2020)."""
+    """Sampling draws from the fewest most probable tokens alone that have this probability together, after
+    `temperature` and `top_k` (Holtzman et al. 2020); `None`: from all."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of sampling: the same seed and sentence give the same samples in any batch."""
+    """The same seed and sentence give the same samples in any batch."""
 
     @model_validator(mode="after")
     def check(self) -> Self:

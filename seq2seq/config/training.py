@@ -18,74 +18,100 @@ def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 class TrainingConfig(Config):
-    """How a model is trained. Batches and steps are counted in optimiser steps; learning rates are per step."""
+    """How a model is trained. A step is one of the optimiser; it takes `accumulate` batches on each process."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
+    """Decides the first weights, the order of the pairs, and what dropout and sampling draw."""
     max_epochs: Size = 10
+    """Readings of the training corpus, at most; `early_stopping` may end it sooner."""
     batch_tokens: Annotated[Size | Literal["auto"] | None, WrapValidator(tokens_or_auto)] = 4000
-    """Target tokens of a batch, padding included (the longer side counts). `auto`: the most that the device's memory
-    holds, found when a training begins, as long as an epoch keeps a hundred steps."""
+    """Tokens of a batch: its pairs times its longest side, source or target, padding and `<E>` included; a single pair
+    may be longer. `auto`: the most that the device's memory holds, found when a training begins, as long as an epoch
+    keeps a hundred steps."""
     batch_sentences: Size | None = None
     """Instead of `batch_tokens`: pairs of a batch."""
     accumulate: Size = 1
-    """Batches of one optimiser step; the loss is the mean over all their target tokens, as if they were one batch."""
+    """Batches of one step on each process; the loss is the mean over all their target tokens, as if they were one
+    batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the products, recurrent ones included; weights, optimiser, softmax and loss stay in float32."""
+    """What products are computed in, recurrent ones included; weights, optimiser, softmax and loss stay in float32."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), Adam (Kingma & Ba 2015, arXiv:1412.6980), or plain gradient
+    descent without momentum."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """The rate at the end of the warm-up, before `schedule` lowers it."""
     betas: tuple[Probability, Probability] = (0.9, 0.98)
+    """Adam's: what its running means of the gradient and of its square keep of themselves at each step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """`adamw`: every weight loses this share of itself, times the learning rate, at each step. `adam` and `sgd`: this
+    many times the weight joins its gradient, after clipping. Biases and embeddings are no exception."""
     schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halving"] = "constant"
-    """After the warm-up: as it is; falling with 1 / sqrt(step); half a cosine down to `min_learning_rate` at the last
-    step; lowered whenever validation stops improving; or halved at regular times."""
+    """The rate after the warm-up. `constant`: as it is; `inverse_sqrt`: falling with 1 / sqrt(step) (Vaswani et al.
+    2017); `cosine`: half a cosine down to `min_learning_rate` at the last step (Loshchilov & Hutter 2017); `plateau`:
+    lowered whenever validation stops improving; `halving`: halved at regular times (Luong et al. 2015)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps in which the rate rises linearly from 0; works with every schedule."""
+    """Steps in which the rate rises linearly, with every schedule: the first one already has `learning_rate` /
+    `warmup_steps`, the last one all of it."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """What `plateau` multiplies the rate by."""
     plateau_patience: Annotated[int, Field(ge=0)] = 1
-    """So many validations without a better score are let pass; the next one multiplies the learning rate by
-    `plateau_factor`."""
+    """`plateau` lets this many validations in a row without a better score pass; the next one lowers the rate."""
     halving_start: Annotated[float, Field(ge=0)] = 5.0
+    """When `halving` first halves the rate, in `halving_unit`; epochs may be fractions."""
     halving_interval: Annotated[float, Field(gt=0)] = 1.0
-    """`halving`: the rate is halved at the start, and again after every interval."""
+    """After how long `halving` does so again, each time."""
     halving_unit: Literal["epochs", "steps"] = "epochs"
-    """What start and interval count; epochs may be fractions."""
+    """What `halving_start` and `halving_interval` count, from the beginning of the training."""
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """`plateau`, `cosine` and `halving` never lower the rate below this."""
     label_smoothing: Probability = 0.0
+    """The share of the probability that the training target spreads evenly over the whole vocabulary (Szegedy et al.
+    2016, arXiv:1512.00567); 0.1 is usual."""
     dropout_start: Annotated[int, Field(ge=0)] = 0
     """Late dropout: the steps before dropout of any kind, and R-Drop, set in. A model that knows nothing yet learns
-    faster without, and cannot overfit."""
+    faster without, and cannot overfit (Liu et al. 2023, arXiv:2303.01500)."""
     r_drop: Annotated[float, Field(ge=0)] = 0.0
-    """R-Drop's alpha: read every pair twice, under two dropouts, and punish that the two disagree; 5 is usual."""
+    """R-Drop's alpha: read every pair twice, under two dropouts, and punish that the two disagree; 5 is usual (Wu et
+    al. 2021, arXiv:2106.14448)."""
     subword_sampling: Annotated[float, Field(gt=0, le=1)] | None = None
     """Divide the training texts into tokens anew in every epoch, at random: for unigram vocabularies the exponent alpha
-    (0.1 to 0.5 are usual, small is wild), for bpe the probability of leaving out a merge (0.1 is usual)."""
+    (0.1 to 0.5 are usual, small is wild; Kudo 2018, arXiv:1804.10959), for bpe the probability of leaving out a merge
+    (0.1 is usual; Provilkov et al. 2020, arXiv:1910.13267). `None`: always the best division."""
     teacher_forcing: Literal["always", "linear", "exponential", "inverse_sigmoid"] = "always"
-    """What the decoder reads in training: always the true tokens, or ever more of its own, as this decay says."""
+    """What the decoder reads in training: always the true tokens, or ever more of its own, as this decay says
+    (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099)."""
     teacher_forcing_half: Size = 10_000
     """The step at which half of the tokens are still true ones."""
     teacher_forcing_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of true tokens never falls below this."""
     sampled_inputs: Literal["parallel", "loop"] = "parallel"
-    """How the model's own tokens are drawn: in two passes over the whole target, or step by step, which is slow."""
+    """How the model's own tokens are drawn: in two passes over the whole target (Mihaylova & Martins 2019,
+    arXiv:1906.07651), or step by step, which is slow."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """A gradient, of all weights together, that is longer than this is scaled down to it (Pascanu et al. 2013,
+    arXiv:1211.5063); `None`: any length is taken."""
     clip_value: Annotated[float, Field(gt=0)] | None = None
+    """Instead of `clip_norm`: each number of the gradient is cut off at plus and minus this."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Validate and save an exponential moving average of the weights, which keeps this share of itself at each step."""
+    """Validate and save an exponential moving average of the weights, which keeps this share of itself at each step,
+    less at first (Polyak & Juditsky 1992); `None`: the weights themselves."""
     average_models: Annotated[int, Field(ge=2)] | None = None
-    """Keep so many models, and write their mean at the end if it validates better than the best one."""
+    """Keep this many models, and write their mean at the end if it validates better than the best one; `None`: no
+    mean."""
     average_of: Literal["best", "last"] = "best"
-    """Which models are kept for it."""
+    """Which models are kept for the mean."""
     freeze: tuple[Literal["embeddings", "encoder", "bridge", "attention", "decoder", "output"], ...] = ()
     """Parts whose weights stay as they are; `encoder` and `decoder` include embeddings, `decoder` the attention."""
     monitor: Literal["bleu", "loss", "exact_match"] = "bleu"
     """What chooses the best model, moves the plateau and stops early."""
     early_stopping: Size | None = None
-    """The training ends at the last of so many validations in a row without a better score; `None`: never."""
+    """The training ends when this many validations in a row have not brought a better score; `None`: not before
+    `max_epochs`."""
     max_skipped_steps: Size = 10
-    """Steps with a loss or gradient that is not finite are skipped; so many in a row end the training."""
+    """Steps with a loss or gradient that is not finite are skipped; this many in a row end the training."""
     save_every_steps: Size | None = None
-    """Optimiser steps between two saved states of the training; besides, every epoch's first and last step is saved."""
+    """Steps between two saved states of the training; besides, every epoch's first and last step is saved. `None`: only
+    these, and by `save_every_minutes`."""
     save_every_minutes: Annotated[float, Field(gt=0)] | None = 10.0
     """The same in minutes; whichever comes first."""
 

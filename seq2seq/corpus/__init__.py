@@ -6,6 +6,9 @@ U+0085, U+2028) stay inside, because they would put two sides out of step.
 
     text = read_lines("train.de.gz", "train.en.gz")
     for source, target in text: ...
+
+Read `pairs` (`ParallelText` and what makes one) first; under it is `files` (the lines of one file), beside it `places`
+(text by the name of where it is), `split` (parts held out) and `check` (looking for faults before a training does).
 """
 
 from seq2seq.corpus.files import read_text

@@ -30,8 +30,8 @@ class Tally:
         return self._digest.hexdigest()
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Write what makes the next start quicker, whole or not at all."""
+def write_quietly(path: Path, content: bytes) -> None:
+    """Write what only makes the next start quicker: whole or not at all, and no fault if it cannot be written."""
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

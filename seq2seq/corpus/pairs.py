@@ -9,12 +9,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from seq2seq.corpus.facts import Tally, keep
+from seq2seq.corpus.facts import Tally, write_quietly
 from seq2seq.corpus.files import StrPath, one_line, read_text, shorten
 from seq2seq.corpus.watching import watched
 from seq2seq.errors import ConfigError, CorpusError
@@ -49,93 +48,109 @@ class ParallelText:
 
     Args:
         read: begins at the first pair each time; raises `CorpusError` at a fault.
-        files: which the pairs come from; as long as they are unchanged, so are the pairs. None: nobody can know.
-        how: the pairs are taken from them, for pairs of the same files that differ.
+        files: what the pairs are read from; while these are unchanged, so are the pairs. Empty: changes cannot be
+            noticed.
+        selection: tells apart different pairs of the same files, such as `columns (0, 1)`.
     """
 
     def __init__(
-        self, name: str, read: Callable[[], Iterator[Pair]], files: Sequence[StrPath] = (), how: str = ""
+        self, name: str, read: Callable[[], Iterator[Pair]], files: Sequence[StrPath] = (), selection: str = ""
     ) -> None:
         self.name = name
         self.files = tuple(files)
-        self.how = how
+        self.selection = selection
         self._read = read
+        self._facts: tuple[int, str] | None = None
 
     def __iter__(self) -> Iterator[Pair]:
         return self._read()
 
     def __len__(self) -> int:
-        return self._count_and_fingerprint[0]
+        return self._count_and_fingerprint()[0]
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the pairs, in hexadecimal: equal for equal text, from whatever kind of file."""
-        return self._count_and_fingerprint[1]
+        return self._count_and_fingerprint()[1]
 
     def stamp(self) -> str | None:
-        """Equal for equal text, without reading it: names, sizes, times and numbers of its files; `None`: not known."""
+        """Names, sizes, times and inodes of the files, and the selection: while they are equal, so is the text, which
+        need not be read. `None`: changes cannot be noticed."""
         try:
             facts = [(os.path.abspath(path), os.stat(path)) for path in self.files]
         except OSError:  # Missing, or a file inside of an archive.
             return None
         return (
             json.dumps(
-                [self.how, [(name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for name, at in facts]]
+                [self.selection, [(name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for name, at in facts]]
             )
             if facts
             else None
         )
 
-    def remember(self, count: int, fingerprint: str) -> None:
-        """Take what an earlier reading of the same text found, instead of reading it."""
-        self.__dict__["_count_and_fingerprint"] = (count, fingerprint)
+    def set_facts(self, count: int, fingerprint: str) -> None:
+        """Take count and fingerprint from who has read the same text, instead of reading it."""
+        self._facts = (count, fingerprint)
 
-    def recall(self, cache: StrPath) -> ParallelText:
-        """Spare the reading of a text whose files are as they were: its size and fingerprint are kept in a folder.
-
-        Raises:
-            CorpusError: at the first fault, where it must be read.
-        """
-        path = self._place(cache, "json")
-        if path is not None and not self.is_recalled(cache):
-            keep(path, json.dumps([len(self), self.fingerprint]).encode())
-        return self
-
-    def is_recalled(self, cache: StrPath) -> bool:
-        """Take size and fingerprint from a folder, if they are there."""
+    def load_facts(self, cache: StrPath) -> bool:
+        """Take count and fingerprint from the cache; False if they are not there or the files may have changed."""
         if (path := self._place(cache, "json")) is None:
             return False
         try:
             count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
-            self.remember(int(count), str(fingerprint))
+            self.set_facts(int(count), str(fingerprint))
         except (OSError, ValueError, TypeError):
             return False
         return True
 
+    def save_facts(self, cache: StrPath) -> None:
+        """Keep count and fingerprint in the cache, reading the text if need be; does nothing without a `stamp`.
+
+        Raises:
+            CorpusError: at the first fault, where it must be read.
+        """
+        if (path := self._place(cache, "json")) is not None:
+            write_quietly(path, json.dumps([len(self), self.fingerprint]).encode())
+
+    def with_facts(self, cache: StrPath) -> ParallelText:
+        """This text, its count and fingerprint loaded from the cache, or found by reading it and saved there.
+
+        Raises:
+            CorpusError: at the first fault, where it must be read.
+        """
+        if not self.load_facts(cache):
+            self.save_facts(cache)
+        return self
+
     def kept_pairs(self, cache: StrPath) -> list[Pair]:
-        """All pairs, kept in a folder as `recall` keeps facts: for a small part of a large corpus."""
+        """All pairs, kept in the cache like count and fingerprint: for a small part of a large corpus.
+
+        Raises:
+            CorpusError: at the first fault, where it must be read.
+        """
         path = self._place(cache, "pairs.json")
         if path is None:
             return list(self)
         with suppress(OSError, ValueError, TypeError):
             return [(source, target) for source, target in json.loads(path.read_text(encoding="utf-8"))]
         pairs = list(self)
-        keep(path, json.dumps(pairs).encode())
+        write_quietly(path, json.dumps(pairs).encode())
         return pairs
 
     def _place(self, cache: StrPath, suffix: str) -> Path | None:
-        """Where facts about this text are kept; `None`: nobody can know whether it is as it was."""
+        """Where facts about this text are kept; `None`: changes cannot be noticed."""
         if (stamp := self.stamp()) is None:
             return None
         return Path(cache) / "texts" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.{suffix}"
 
     def check(self) -> ParallelText:
-        """Read all of it once, so that a fault is found now rather than in the middle of something.
+        """Read all of it once, unless its count and fingerprint are known: a fault is found now rather than in the
+        middle of something.
 
         Raises:
             CorpusError: at the first fault.
         """
-        _ = self._count_and_fingerprint
+        self._count_and_fingerprint()
         return self
 
     def sources(self) -> Iterator[str]:
@@ -146,19 +161,26 @@ class ParallelText:
         """The target side."""
         return (target for _, target in self)
 
-    @cached_property
     def _count_and_fingerprint(self) -> tuple[int, str]:
-        tally = Tally()
-        for pair in watched(self, f"Reading {self.name}"):
-            tally.add(pair)
-        return tally.count, tally.fingerprint
+        """Both, by reading the text where they are not known yet."""
+        if self._facts is None:
+            tally = Tally()
+            for pair in watched(self, f"Reading {self.name}"):
+                tally.add(pair)
+            self._facts = tally.count, tally.fingerprint
+        return self._facts
 
     def __repr__(self) -> str:
         return f"ParallelText({self.name!r})"
 
 
 def read_lines(source_path: StrPath, target_path: StrPath) -> ParallelText:
-    """Two files: line n of the one is the translation of line n of the other."""
+    """Two files: line n of the one is the translation of line n of the other.
+
+    Raises:
+        CorpusError: while the pairs are read, not at the call: if a file cannot be used (see `read_text`), or one has
+            more lines than the other.
+    """
 
     def read() -> Iterator[Pair]:
         sources, targets = read_text(source_path), read_text(target_path)
@@ -181,6 +203,11 @@ def read_tsv(path: StrPath, columns: tuple[int, int] = (0, 1)) -> ParallelText:
     Args:
         path: the file.
         columns: where source and target stand, counted from 0.
+
+    Raises:
+        ConfigError: at the call, for columns below 0.
+        CorpusError: while the pairs are read: if the file cannot be used (see `read_text`), or a line has too few
+            columns.
     """
     if min(columns) < 0:
         raise ConfigError(f"columns are counted from 0, got {columns}")
@@ -204,6 +231,10 @@ def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> P
     Args:
         path: the file.
         keys: of source and target; `translation.de` looks for `de` inside of `translation`.
+
+    Raises:
+        CorpusError: while the pairs are read, not at the call: if the file cannot be used (see `read_text`), or a line
+            is no JSON object with text under both keys.
     """
 
     def read() -> Iterator[Pair]:
@@ -228,6 +259,10 @@ def read_hub(name: str, split: str, keys: tuple[str, str], config: str | None = 
         split: such as `train`.
         keys: columns of source and target; `translation.de` looks for `de` inside of `translation`.
         config: the data set's configuration, where it has several.
+
+    Raises:
+        CorpusError: while the pairs are read, not at the call: if the data set cannot be loaded, is empty, or a row has
+            no text under one of the keys.
     """
     place = f"{name}/{config}/{split}" if config else f"{name}/{split}"
 
@@ -249,7 +284,11 @@ def read_hub(name: str, split: str, keys: tuple[str, str], config: str | None = 
 
 
 def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
-    """Pairs that are in memory."""
+    """Pairs that are in memory.
+
+    Raises:
+        CorpusError: at the call, if there are none, or a side is no text or holds NUL or half a surrogate pair.
+    """
     kept = [(_text(source, f"{name}:{n}"), _text(target, f"{name}:{n}")) for n, (source, target) in enumerate(pairs, 1)]
     if not kept:
         raise CorpusError(f"{name}: is empty; give at least one pair")

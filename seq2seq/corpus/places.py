@@ -11,6 +11,8 @@ from seq2seq.errors import ConfigError
 COLUMNS, KEYS = (1, 2), ("source", "target")
 """Where source and target stand if nothing else is said."""
 
+HUB = "hub:"
+
 
 def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: tuple[str, str]) -> None:
     """Refuse columns or keys that say nothing about any of these sets of places.
@@ -19,11 +21,16 @@ def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: 
         ConfigError: else source and target would silently stay as they are.
     """
     single = [places[0] for places in sets if len(places) == 1]
-    with_keys = [place for place in single if place.startswith("hub:") or ".jsonl" in place]
+    with_keys = [place for place in single if has_keys(place)]
     if keys != KEYS and not with_keys:
         raise ConfigError(f"keys are those of JSON lines and data sets, got {' '.join(keys)} and none; leave them out")
     if columns != COLUMNS and len(single) == len(with_keys):
         raise ConfigError(f"columns are those of a TSV, got {columns[0]} {columns[1]} and none; leave them out")
+
+
+def has_keys(place: str) -> bool:
+    """Whether the text there has a key for each side, rather than a column."""
+    return place.startswith(HUB) or ".jsonl" in place
 
 
 def read_places(
@@ -48,10 +55,10 @@ def read_places(
     if len(places) == 2:
         return read_lines(*places)
     (place,) = places
-    if place.startswith("hub:"):
-        name, _, part = place.removeprefix("hub:").partition(":")
+    if place.startswith(HUB):
+        name, _, part = place.removeprefix(HUB).partition(":")
         return read_hub(name, part or "train", keys)
-    if ".jsonl" in place:
+    if has_keys(place):
         return read_jsonl(place, keys)
     if min(columns) < 1:
         raise ConfigError(f"--columns are counted from 1, got {columns[0]} {columns[1]}")

@@ -24,13 +24,13 @@ def hold_out(
     Args:
         pairs: all.
         most: pairs of each part that is held out, about.
-        cache: a folder that spares the reading of files that are as they were, as of `ParallelText.recall`.
+        cache: a folder that spares the reading of files that are as they were; see `ParallelText.with_facts`.
 
     Raises:
         CorpusError: if one of the three would be empty, or at a fault in the text.
     """
     if cache is not None:
-        pairs.recall(cache)
+        pairs.with_facts(cache)
     every = max(20, len(pairs) // most)
 
     def number(pair: Pair) -> int:
@@ -45,18 +45,18 @@ def hold_out(
         def chosen() -> Iterator[Pair]:
             return (pair for pair in pairs if number(pair) == wanted)
 
-        return ParallelText(f"{pairs.name} ({name})", chosen, pairs.files, f"{pairs.how}, {name} of {every}")
+        return ParallelText(f"{pairs.name} ({name})", chosen, pairs.files, f"{pairs.selection}, {name} of {every}")
 
     parts = validation, test, training = part("validation", 0), part("test", 1), part("training", 2)
-    if cache is None or not all(text.is_recalled(cache) for text in parts):
-        # All three by one reading.
+    if cache is None or not all(text.load_facts(cache) for text in parts):
+        # One reading finds the facts of all three.
         tallies = Tally(), Tally(), Tally()
         for pair in watched(pairs, f"Dividing {pairs.name}", len(pairs)):
             tallies[number(pair)].add(pair)
         for text, tally in zip(parts, tallies, strict=True):
-            text.remember(tally.count, tally.fingerprint)
+            text.set_facts(tally.count, tally.fingerprint)
             if cache is not None:
-                text.recall(cache)
+                text.save_facts(cache)
     if not all(map(len, parts)):
         raise CorpusError(f"{pairs.name} has too few different sentences to hold some out, {len(pairs)}; give hundreds")
     return training, validation, test

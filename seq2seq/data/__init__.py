@@ -1,4 +1,8 @@
-"""Tokenised memory-mapped corpora, length-bucketed batches, and the data module that training runs on."""
+"""Tokenised memory-mapped corpora, length-bucketed batches, and the data module that training runs on.
+
+Read `module` (the `ParallelDataModule`) first, then `plan` (which pairs form which batches). Ids are made by
+`vocabularies` and `tokenising`, lie in the files of `tokens`, and are drawn anew in every epoch by `sampling`.
+"""
 
 from seq2seq.data.module import Batch, Batches, ParallelDataModule, padding_share
 from seq2seq.data.plan import Budget, batch_plan, planned_padding, sorted_plan

@@ -200,7 +200,7 @@ class ParallelDataModule(LightningDataModule):
     def fingerprint(self) -> dict[str, Any]:
         """All that the batches depend on: equal for equal data."""
         for text in (self.train, self.validation):
-            text.recall(self.cache)
+            text.with_facts(self.cache)
         return {
             "training text": self.train.fingerprint,
             "validation text": self.validation.fingerprint,
@@ -219,12 +219,11 @@ class ParallelDataModule(LightningDataModule):
     def train_dataloader(self) -> Batches:
         """The batches of this rank, which follow the trainer's epochs."""
         rank, ranks = self._rank()
-        # The batches of one step, of all ranks and accumulated ones, are alike.
-        together = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
-        tokens, budget, sampled = self.train_tokens, self.budget, self._sampled(together)
-        name = f"batches-{budget.tokens}-{budget.sentences}-{together}"
-        count = sampled.count if sampled else tokens.fact(name, lambda: batch_count(tokens.lengths, budget, together))
-        plan = partial(batch_plan, tokens.lengths, budget, self.seed, ranks=together, count=count)
+        per_step = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
+        tokens, budget, sampled = self.train_tokens, self.budget, self._sampled(per_step)
+        name = f"batches-{budget.tokens}-{budget.sentences}-{per_step}"
+        count = sampled.count if sampled else tokens.fact(name, lambda: batch_count(tokens.lengths, budget, per_step))
+        plan = partial(batch_plan, tokens.lengths, budget, self.seed, batches_per_step=per_step, count=count)
         return Batches(tokens, plan, count // ranks, rank, ranks, self._epoch, sampled)
 
     def val_dataloader(self) -> Batches:
@@ -245,12 +244,19 @@ class ParallelDataModule(LightningDataModule):
     def _tokens(self, text: ParallelText, limits: Limits | None) -> Tokens:
         return tokenise(text, self.source_vocabulary, self.target_vocabulary, self.cache, limits, self.workers)
 
-    def _sampled(self, together: int) -> SampledEpochs | None:
+    def _sampled(self, batches_per_step: int) -> SampledEpochs | None:
         if self.subword_sampling is None:
             return None
-        vocabularies = self.source_vocabulary, self.target_vocabulary
-        alpha, plain = self.subword_sampling, self.train_tokens
-        return SampledEpochs(self.train, vocabularies, alpha, plain, self.cache, self.budget, self.seed, together)
+        return SampledEpochs(
+            self.train,
+            (self.source_vocabulary, self.target_vocabulary),
+            self.subword_sampling,
+            self.train_tokens,
+            self.cache,
+            self.budget,
+            self.seed,
+            batches_per_step,
+        )
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

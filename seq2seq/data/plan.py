@@ -72,38 +72,40 @@ class Budget:
 
 
 def batch_plan(
-    lengths: Lengths, budget: Budget, seed: int, epoch: int, ranks: int = 1, count: int | None = None
+    lengths: Lengths, budget: Budget, seed: int, epoch: int, batches_per_step: int = 1, count: int | None = None
 ) -> list[Indices]:
-    """The batches of one epoch in the order of training; rank r takes `plan[r::ranks]`.
+    """The batches of one epoch in the order of training; of `ranks` processes number r takes `plan[r::ranks]`.
 
-    Every pair is in exactly one batch. All epochs have equally many batches, a multiple of `ranks`, and the batches
-    that the ranks work on at the same time are of like shape. (Batches are repeated only where each is a single pair
-    and their number no multiple of `ranks`.)
+    Every pair is in exactly one batch. All epochs have equally many batches, a multiple of `batches_per_step`, and the
+    batches of one step are of like shape. (Batches are repeated only where each is a single pair and their number no
+    multiple of `batches_per_step`.)
 
     Args:
         lengths: [pairs, 2] tokens of source and target, `<E>` included.
-        budget: of one batch on one rank; a pair above it has a batch of its own.
+        budget: of one batch; a pair above it has a batch of its own.
         seed: of the training.
         epoch: counted from 0.
-        ranks: processes that train together.
-        count: how many batches, at least `fewest_batches` and a multiple of `ranks`; `None`: `batch_count` of them.
+        batches_per_step: batches of one optimiser step: processes times accumulated batches.
+        count: how many batches, at least `fewest_batches` and a multiple of `batches_per_step`; `None`: `batch_count`
+            of them.
     """
     random = np.random.default_rng((seed, epoch))
-    count = batch_count(lengths, budget, ranks) if count is None else count
+    count = batch_count(lengths, budget, batches_per_step) if count is None else count
     costs = budget.costs(lengths)
     for blur in (_BLUR, 0.0):
         plan = _cut(_snake(lengths, costs, budget.size, blur, random), costs, budget.size)
         if len(plan) <= count:
             break
     plan = _by_shape(_spread(plan, count), lengths)
-    together = random.permutation(count // ranks)
-    return [plan[group * ranks + rank] for group in together for rank in range(ranks)]
+    steps = random.permutation(count // batches_per_step)
+    return [plan[step * batches_per_step + number] for step in steps for number in range(batches_per_step)]
 
 
 def sorted_plan(lengths: Lengths, budget: Budget, ranks: int = 1) -> list[Indices]:
     """Batches by length, longest first, the same every time: for validation.
 
-    Each pair is in one batch, and the number of batches is a multiple of `ranks`, as in `batch_plan`.
+    Each pair is in one batch, and the number of batches is a multiple of `ranks`: process number r takes
+    `plan[r::ranks]`.
     """
     order = np.lexsort((lengths[:, 1], lengths[:, 0]))[::-1]
     plan = _cut(order, budget.costs(lengths), budget.size)
@@ -117,12 +119,12 @@ def planned_padding(lengths: Lengths, plan: list[Indices]) -> float:
     return 1 - tokens / positions
 
 
-def batch_count(lengths: Lengths, budget: Budget, ranks: int) -> int:
+def batch_count(lengths: Lengths, budget: Budget, batches_per_step: int) -> int:
     """Batches of every epoch: as many as one of them takes with a little room, and never fewer than the last resort."""
     costs, random = budget.costs(lengths), np.random.default_rng(0)
     room = budget.size if budget.tokens is None else int(budget.size * (1 - _SLACK))
     blurred = len(_cut(_snake(lengths, costs, budget.size, _BLUR, random), costs, room))
-    return math.ceil(max(blurred, fewest_batches(lengths, budget)) / ranks) * ranks
+    return math.ceil(max(blurred, fewest_batches(lengths, budget)) / batches_per_step) * batches_per_step
 
 
 def fewest_batches(lengths: Lengths, budget: Budget) -> int:

@@ -36,7 +36,7 @@ class SampledEpochs:
         alpha: see `SubwordSampler`.
         plain: the corpus in its best division; its pairs are those that are drawn.
         cache: a folder for the tokens of the current epoch.
-        budget, seed, together: as `batch_plan` takes them, `together` for its `ranks`.
+        budget, seed, batches_per_step: as `batch_plan` takes them.
 
     Raises:
         ConfigError: if a vocabulary knows one division of a text alone.
@@ -51,7 +51,7 @@ class SampledEpochs:
         cache: Path,
         budget: Budget,
         seed: int,
-        together: int,
+        batches_per_step: int,
     ) -> None:
         self.samplers = [vocabulary.sampler(alpha) for vocabulary in vocabularies]
         self.text = text
@@ -61,17 +61,18 @@ class SampledEpochs:
         self.cache = Path(cache)
         self.budget = budget
         self.seed = seed
-        self.together = together
+        self.batches_per_step = batches_per_step
         self.folder: Path | None = None
         first = self.draw(0).lengths
-        self.count = max(batch_count(lengths, budget, together) for lengths in (plain.lengths, first))
+        self.count = max(batch_count(lengths, budget, batches_per_step) for lengths in (plain.lengths, first))
 
     def epoch(self, number: int) -> tuple[Tokens, list[Indices]]:
         """The tokens of an epoch, counted from 0, and its batches."""
         tokens = self.draw(number)
         if fewest_batches(tokens.lengths, self.budget) > self.count:
             tokens = self.plain
-        return tokens, batch_plan(tokens.lengths, self.budget, self.seed, number, self.together, self.count)
+        plan = batch_plan(tokens.lengths, self.budget, self.seed, number, self.batches_per_step, self.count)
+        return tokens, plan
 
     def draw(self, epoch: int) -> Tokens:
         """The tokens of an epoch; those of the one before are removed."""

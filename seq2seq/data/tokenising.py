@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import compress, islice
@@ -64,7 +65,7 @@ def tokenise(
     Raises:
         CorpusError: at a fault in the text, or if no pair is left.
     """
-    text.recall(cache)
+    text.with_facts(cache)
     vocabularies = source_vocabulary, target_vocabulary
     key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
 
@@ -74,8 +75,9 @@ def tokenise(
 
     folder = cache_folder(cache, key)
     tokens = keep_tokens(folder, write, goes_on=True)
-    for unfinished in folder.glob("shard-*.*.arrow"):  # Of processes that were killed, or came too late.
-        unfinished.unlink(missing_ok=True)
+    with suppress(OSError):  # A cache that others own may be read alone.
+        for unfinished in folder.glob("shard-*.*.arrow"):  # Left by processes that were killed, or came too late.
+            unfinished.unlink(missing_ok=True)
     return tokens
 
 

@@ -36,7 +36,7 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
         CorpusError: at a fault in the text.
         VocabularyError: if the text is not enough, or the result cannot be kept.
     """
-    text.recall(cache)
+    text.with_facts(cache)
     key = json.dumps([_FORMAT, text.fingerprint, MOST_PAIRS, size, options], sort_keys=True)
     path = Path(cache) / f"vocabulary-{hashlib.sha256(key.encode()).hexdigest()[:32]}.model"
     if path.is_file():

@@ -28,7 +28,7 @@ class Score:
 
     name: str
     value: float
-    """Per cent; of TER, edits per 100 reference words (lower is better)."""
+    """Per cent; for TER, edits per 100 reference words (lower is better)."""
     signature: str
 
     def __str__(self) -> str:
@@ -152,7 +152,7 @@ def score(metric: str | Judge, hypotheses: Lines, references: Sequence[Lines]) -
 def bleu(
     hypotheses: Lines, references: Sequence[Lines], *, lowercase: bool | None = None, tokenize: str | None = None
 ) -> Score:
-    """BLEU, exponentially smoothed. Arguments and errors as of `score` and `Judge`."""
+    """BLEU, exponentially smoothed. Arguments and errors as for `score` and `Judge`."""
     return score(Judge("bleu", lowercase, tokenize), hypotheses, references)
 
 
@@ -180,7 +180,7 @@ def paired_bootstrap(
     """Whether two systems differ by more than chance: sacrebleu's paired bootstrap test.
 
     Args:
-        metric: as of `score`, and so are the references and the errors.
+        metric: as for `score`; so are the errors.
         baseline: one line per sentence.
         system: the other system's lines.
         references: one or more translations of the whole.

@@ -17,10 +17,10 @@ Matrix = NDArray[np.float64]
 """`[hypotheses, references]`, of the same sentences."""
 
 CHARACTERS = 6
-"""chrF compares n-grams of at most so many characters."""
+"""chrF compares n-grams of at most this many characters."""
 
 WORDS = 4
-"""BLEU compares n-grams of at most so many words."""
+"""BLEU compares n-grams of at most this many words."""
 
 
 def pairwise_utilities(metric: str, lines: Sequence[str]) -> Matrix:

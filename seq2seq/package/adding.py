@@ -22,13 +22,12 @@ def add_lexicon(folder: StrPath, text: Iterable[tuple[str, str]], *, frequent: i
         CorpusError: if the text cannot be used.
     """
     found = load(folder)
-    lexicon = Lexicon.learn(text, found.source_vocabulary, found.target_vocabulary, frequent=frequent)
+    source, target = found.source_vocabulary, found.target_vocabulary
+    del found  # the model need not be held meanwhile
+    lexicon = Lexicon.learn(text, source, target, frequent=frequent)
     # That took a while, in which a training may have found a better model.
     now = load(folder)
-    for before, after in (
-        (found.source_vocabulary, now.source_vocabulary),
-        (found.target_vocabulary, now.target_vocabulary),
-    ):
+    for before, after in ((source, now.source_vocabulary), (target, now.target_vocabulary)):
         if before.fingerprint != after.fingerprint:
             raise PackageError(f"{folder}: got other vocabularies while a lexicon for it was learnt; learn it again")
     card = Path(folder) / CARD

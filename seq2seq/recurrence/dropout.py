@@ -12,23 +12,34 @@ DRAWS = 4
 
 
 def drop(values: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
-    """Zero this share of the values in training, and enlarge the others to keep the mean (Srivastava et al. 2014).
+    """Dropout of every value on its own; the values that stay grow to keep the mean (Srivastava et al. 2014).
 
     On a CPU torch draws one number after the other for each value; here one draw serves four, which takes a quarter of
-    the time. A share is rounded to a multiple of 2^-16.
+    the time.
+
+    Args:
+        values: of any shape.
+        share: the probability of zeroing a value; on a CPU rounded to a multiple of 2^-16.
+        training: whether anything is zeroed at all.
     """
     if values.device.type != "cpu" or not training or share == 0.0:
         return F.dropout(values, share, training)
     size = values.numel()
-    draws = torch.empty(-(-size // DRAWS), dtype=torch.int64).random_(-(1 << 63), None)
+    draws = torch.empty(-(-size // DRAWS), dtype=torch.int64, device=values.device).random_(-(1 << 63), None)
     # In the order in which the values lie in memory.
     numbers = draws.view(torch.int16)[:size].as_strided(values.shape, torch.empty_like(values, device="meta").stride())
-    is_kept = numbers >= round(share * (1 << 16)) - (1 << 15)
+    is_kept = numbers >= min(round(share * (1 << 16)), (1 << 16) - 1) - (1 << 15)
     return values * is_kept.to(values.dtype).mul_(1 / (1 - share))
 
 
 def draw_mask(inputs: Float[Tensor, "rows *any"], size: int, share: float) -> Float[Tensor, "rows size"]:
-    """0 for this share of the features, what keeps the mean for the others."""
+    """A mask to multiply features by: 0 with probability `share`, else 1 / (1 - share), which keeps the mean.
+
+    Args:
+        inputs: has the rows, the precision and the device of the mask.
+        size: features of a row.
+        share: the probability of zeroing a feature.
+    """
     keep = 1.0 - share
     return torch.empty(len(inputs), size, dtype=inputs.dtype, device=inputs.device).bernoulli_(keep).div_(keep)
 
@@ -36,7 +47,15 @@ def draw_mask(inputs: Float[Tensor, "rows *any"], size: int, share: float) -> Fl
 def drop_features(
     values: Float[Tensor, "batch steps features"], share: float, training: bool, variational: bool
 ) -> Float[Tensor, "batch steps features"]:
-    """Dropout over sequences; `variational` zeroes the same features at all steps of a row (Gal & Ghahramani 2016)."""
+    """Dropout over sequences.
+
+    Args:
+        values: features of every step.
+        share: the probability of zeroing a feature.
+        training: whether anything is zeroed at all.
+        variational: zero the same features at all steps of a row (Gal & Ghahramani 2016, arXiv:1512.05287), instead of
+            every one on its own.
+    """
     if not variational or not training or share == 0.0:
         return drop(values, share, training)
     return values * draw_mask(values, values.shape[-1], share).unsqueeze(1)

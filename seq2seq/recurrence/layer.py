@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seq2seq.cells import CELLS, Cell, CellState, Start, StepMasks
+from seq2seq.cells import CELLS, Cell, CellStart, CellState, StepMasks
 from seq2seq.config import RecurrenceConfig
+from seq2seq.errors import ConfigError
 from seq2seq.recurrence.dropout import draw_mask
 from seq2seq.recurrence.time import KERNELS, FusedCell, run_kernel, unroll
 
@@ -19,7 +20,7 @@ class LayerMasks(NamedTuple):
 
     Attributes:
         inputs: `[rows, features]`, on what comes from the layer below; `None`: drawn afresh at each step, or none.
-        steps: of every direction.
+        steps: dropout inside the recurrence, for each direction.
     """
 
     inputs: Tensor | None
@@ -50,7 +51,7 @@ class Layer(nn.Module):
         bidirectional: bool = False,
     ) -> None:
         super().__init__()
-        start = Start(config.forget_bias, config.initialisation, config.init_range, config.chrono)
+        start = CellStart(config.forget_bias, config.initialisation, config.init_range, config.chrono)
         cell = CELLS[config.cell]
         self.directions = nn.ModuleList(
             cast(nn.Module, cell(input_size, hidden_size, bias, start)) for _ in range(2 if bidirectional else 1)
@@ -90,8 +91,17 @@ class Layer(nn.Module):
     def step(
         self, inputs: Float[Tensor, "rows features"], state: CellState, masks: StepMasks = StepMasks()
     ) -> tuple[Float[Tensor, "rows hidden"], CellState]:
-        """One step of a layer with one direction."""
-        (cell,) = self.cells
+        """One step of a layer with one direction.
+
+        Raises:
+            ConfigError: for a layer with two: the backward one would have to begin at the end.
+        """
+        cell, *backward = self.cells
+        if backward:
+            raise ConfigError(
+                "a single step needs a layer with one direction, got bidirectional=True; "
+                "use bidirectional=False, or run all steps at once"
+            )
         state, _ = cell(cell.project(inputs), state, masks)
         return state[0], state
 

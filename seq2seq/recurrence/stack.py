@@ -20,14 +20,21 @@ StackState = tuple[CellState, ...]
 
 
 class RecurrenceOutput(NamedTuple):
-    """Outputs of the top layer `[batch, steps, directions * hidden]`, and the final state of every layer."""
+    """What a stack gives for whole sequences.
+
+    Attributes:
+        outputs: of the top layer, `[batch, steps, directions * hidden]`; `[steps, batch, directions * hidden]` with
+            `batch_first=False`.
+        state: the final state of every layer; rows come first in it, whatever `batch_first` says.
+    """
 
     outputs: Tensor
     state: StackState
 
 
 class Recurrence(nn.Module):
-    """A stack of recurrent layers; with the first seven arguments, which are those of `torch.nn.LSTM`, an LSTM.
+    """A stack of recurrent layers. Its first seven arguments are those of `torch.nn.LSTM`, except that `batch_first`
+    defaults to True; with them alone it is an LSTM.
 
     Args:
         input_size: features of the first layer's inputs.
@@ -126,6 +133,7 @@ class Recurrence(nn.Module):
         )
         steps = inputs.shape[1 if self.batch_first else 0]
         padded, _ = pad_packed_sequence(packed._replace(data=outputs), self.batch_first, total_length=steps)
+        # Packing sorted the rows by length; put the states back into the batch's order.
         order = packed.unsorted_indices
         assert order is not None
         return RecurrenceOutput(padded, tuple(tuple(part.index_select(0, order) for part in end) for end in state))
@@ -152,7 +160,11 @@ class Recurrence(nn.Module):
         state: StackState,
         context: Float[Tensor, "rows context"] | None = None,
     ) -> tuple[Float[Tensor, "rows hidden"], StackState]:
-        """One step of every layer, with dropout of its own if in training."""
+        """One step of every layer, with dropout of its own if in training.
+
+        Raises:
+            ConfigError: for a stack with two directions.
+        """
         return self.step_from(0, inputs, state, self.draw_masks(inputs), context)
 
     def step_from(
@@ -163,8 +175,18 @@ class Recurrence(nn.Module):
         masks: Sequence[LayerMasks],
         context: Float[Tensor, "rows context"] | None = None,
     ) -> tuple[Float[Tensor, "rows hidden"], StackState]:
-        """One step of the layers from `first` on; `inputs` are what the layer below it gave, `state` and `masks` are
-        theirs."""
+        """One step of the layers from `first` on, for a caller that has run those below.
+
+        Args:
+            first: the lowest layer to run, counted from 0.
+            inputs: the output of the layer below it.
+            state: of the layers from `first` on, before the step; what is returned is theirs after it.
+            masks: their part of `draw_masks`.
+            context: joins the input of every layer.
+
+        Raises:
+            ConfigError: for a stack with two directions.
+        """
         following: list[CellState] = []
         for index, (start, mask) in enumerate(zip(state, masks, strict=True), first):
             joined = self.join(inputs, context, index, mask, None)
@@ -176,7 +198,12 @@ class Recurrence(nn.Module):
     def join(
         self, inputs: Tensor, context: Tensor | None, index: int, masks: LayerMasks, rows: Tensor | None
     ) -> Tensor:
-        """A layer's input: the outputs of the layer below after dropout, and the context."""
+        """A layer's input: the outputs of the layer below after dropout, and the context.
+
+        Args:
+            index: of the layer, counted from 0.
+            rows: the place in the batch of every packed token, where the masks need it.
+        """
         if masks.inputs is not None:
             inputs = inputs * (masks.inputs if rows is None else masks.inputs[rows])
         elif index >= self.dropout_from:

@@ -41,10 +41,10 @@ def run_kernel(
     """
     kernel = KERNELS[type(cells[0])]
     weights = [weight for cell in cells for weight in kernel_weights(cell)]
-    # [rows, directions * hidden] <-> [directions, rows, hidden]
     device = inputs.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
     inputs, weights = inputs.to(precision), [weight.to(precision) for weight in weights]
+    # [rows, directions * hidden] -> [directions, rows, hidden]
     starts = [torch.stack(part.chunk(len(cells), dim=-1)).to(precision) for part in state]
     start = starts if len(starts) == 2 else starts[0]
     biased, backward = cells[0].bias is not None, len(cells) == 2
@@ -55,6 +55,7 @@ def run_kernel(
             outputs, *ends = kernel(inputs, start, weights, biased, 1, 0.0, training, backward, False)
         else:
             outputs, *ends = kernel(inputs, batch_sizes, start, weights, biased, 1, 0.0, training, backward)
+    # [directions, rows, hidden] -> [rows, directions * hidden]
     return outputs, tuple(torch.cat(part.unbind(0), dim=-1) for part in ends)
 
 
@@ -81,11 +82,13 @@ def unroll(
     """What `run_kernel` computes, for any cell, one step after the other.
 
     Args:
-        masks: of every direction.
+        cells, inputs, batch_sizes, state: as in `run_kernel`.
+        masks: dropout inside the recurrence, for each direction.
         compiled: let torch.compile merge what a step does besides its product.
     """
     starts = zip(*(part.chunk(len(cells), dim=-1) for part in state), strict=True)
     outputs, ends = [], []
+    # strict=False: with one direction only the first function is used.
     for run, cell, start, mask in zip((unroll_forwards, unroll_backwards), cells, starts, masks, strict=False):
         projected = cell.project(inputs)
         # Under autocast the products are of lower precision than what came in.

@@ -1,4 +1,8 @@
-"""Searching for the best output of any step function, or drawing some: greedy, beam, sampling. Knows no model."""
+"""Searching for the best output of any step function, or drawing some: greedy, beam, sampling. Knows no model.
+
+To read it, begin with `hypothesis` (what is walked over) and `greedy`; then the beam: `live`, `topk`, `ranking`,
+`penalties`, `finished`, `beam`. The rest are options.
+"""
 
 from collections.abc import Sequence
 

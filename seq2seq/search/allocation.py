@@ -31,49 +31,67 @@ def in_turn(
     next_log_probs: Float[Tensor, "rows vocabulary"], live: Live, length: int, task: Task, beam_size: int
 ) -> Continuations:
     """The best continuations of each bank in turn: a `Rank`."""
-    assert task.constraints is not None
-    assert live.progress is not None
+    constraints, progress = task.constraints, live.progress
+    assert constraints is not None
+    assert progress is not None
     if length == 0:
-        check_vocabulary(task.constraints.phrases, next_log_probs.shape[1], "constraints")
-    sentences, width = live.log_probs.shape
+        check_vocabulary(constraints.phrases, next_log_probs.shape[1], "constraints")
     needed = candidates_needed(beam_size)
-    leading, is_first = _leading_tokens(task.constraints, live.progress)
-    # Those that lead on are candidates of their own; of a hypothesis' other tokens, which all lead into one bank, no
-    # more than are needed in all can be chosen.
-    by_hypothesis = next_log_probs.float().view(sentences, width, -1)
-    led = without_nan(by_hypothesis.gather(2, leading.clamp(min=0)) + live.log_probs[:, :, None])
-    led = led.where(is_first, -torch.inf)
-    others = by_hypothesis.scatter(2, leading.clamp(min=0), -torch.inf)
-    may_end, may_go_on = task.limits.allow(length)
-    never, always = may_end.new_zeros(len(next_log_probs)), may_end.new_ones(len(next_log_probs))
-    text, _, tokens = best_continuations(others.flatten(0, 1), live.log_probs.reshape(-1, 1), never, always, needed)
-    text = torch.cat([led, text.view(sentences, width, -1)], dim=2)
-    text = text.masked_fill(~may_go_on[:, None, None], -torch.inf)
-    tokens = torch.cat([leading.clamp(min=0), tokens.view(sentences, width, -1)], dim=2)
-    may_end = may_end[:, None] & task.constraints.is_met(live.progress)
-    end = without_nan(live.log_probs + by_hypothesis[:, :, EOS_ID]).masked_fill(~may_end, -torch.inf)
+    log_probs, tokens = _candidates(next_log_probs, live, length, task, needed)
+    sentences, width, count = tokens.shape
+    parents = torch.arange(width, device=tokens.device).repeat_interleave(count).expand(sentences, -1)
+    log_probs, tokens = log_probs.flatten(1), tokens.flatten(1)
+    progress = progress.gather(1, parents[:, :, None].expand(-1, -1, progress.shape[2]))
+    banks = constraints.tokens_met(constraints.advance(progress, tokens))
+    order = _deal(log_probs, banks)[:, :needed]
+    return continuations(next_log_probs, *(field.gather(1, order) for field in (parents, tokens, log_probs)))
 
-    log_probs = torch.cat([end[:, :, None], text], dim=2).flatten(1)
-    tokens = torch.cat([tokens.new_full((sentences, width, 1), EOS_ID), tokens], dim=2).flatten(1)
-    parents = torch.arange(width, device=tokens.device).repeat_interleave(tokens.shape[1] // width)
-    parents = parents.expand(sentences, -1)
-    progress = live.progress.gather(1, parents[:, :, None].expand(-1, -1, live.progress.shape[2]))
-    banks = task.constraints.tokens_met(task.constraints.advance(progress, tokens))
-    columns = _deal(log_probs, banks)[:, :needed]
-    return continuations(
-        next_log_probs, parents.gather(1, columns), tokens.gather(1, columns), log_probs.gather(1, columns)
+
+def _candidates(
+    next_log_probs: Float[Tensor, "rows vocabulary"], live: Live, length: int, task: Task, needed: int
+) -> tuple[Float[Tensor, "sentences width candidates"], Int[Tensor, "sentences width candidates"]]:
+    """What may follow each hypothesis: `<E>`, then the tokens that lead on with a phrase, then the best `needed` of all
+    others. These lead into one bank, so that no more of them can be chosen.
+
+    Returns:
+        Log-probabilities of the hypotheses with the next token, -inf where it may not follow; the tokens.
+    """
+    constraints, progress = task.constraints, live.progress
+    assert constraints is not None
+    assert progress is not None
+    sentences, width = live.log_probs.shape
+    may_end, may_go_on = task.limits.allow(length)
+    by_hypothesis = next_log_probs.float().view(sentences, width, -1)
+
+    may_end = may_end[:, None] & constraints.is_met(progress)
+    end_log_probs = without_nan(live.log_probs + by_hypothesis[:, :, EOS_ID]).masked_fill(~may_end, -torch.inf)
+    end = torch.full_like(progress[:, :, :1], EOS_ID)
+
+    leading, is_candidate = _leading_tokens(constraints, progress)
+    leading = leading.clamp(min=0)  # no token becomes <pad>, which is never a candidate
+    leading_log_probs = without_nan(by_hypothesis.gather(2, leading) + live.log_probs[:, :, None])
+    leading_log_probs = leading_log_probs.where(is_candidate, -torch.inf)
+
+    rest = by_hypothesis.scatter(2, leading, -torch.inf).flatten(0, 1)
+    only_text = may_go_on.new_ones(len(rest))
+    other_log_probs, _, others = best_continuations(
+        rest, live.log_probs.reshape(-1, 1), may_end=~only_text, may_go_on=only_text, count=needed
     )
+    text_log_probs = torch.cat([leading_log_probs, other_log_probs.view(sentences, width, -1)], dim=2)
+    text_log_probs = text_log_probs.masked_fill(~may_go_on[:, None, None], -torch.inf)
+    log_probs = torch.cat([end_log_probs[:, :, None], text_log_probs], dim=2)
+    return log_probs, torch.cat([end, leading, others.view(sentences, width, -1)], dim=2)
 
 
 def _leading_tokens(
     constraints: Constraints, progress: Int[Tensor, "sentences width phrases"]
 ) -> tuple[Int[Tensor, "sentences width leading"], Bool[Tensor, "sentences width leading"]]:
-    """The tokens that go on with a phrase, or with its beginning anew; -1 where none does. And whether a token is there
-    for the first time."""
+    """The tokens that go on with a phrase, or with its beginning anew; -1 where none does. And which of them are
+    candidates: a token that several phrases want is one at its first place alone."""
     tokens = constraints.phrases[:, None].where(constraints.possible(progress), -1).flatten(2)
     same = tokens[:, :, :, None] == tokens[:, :, None, :]
-    is_first = ~same.tril(diagonal=-1).any(dim=-1)
-    return tokens, is_first & (tokens >= 0)
+    is_repeated = same.tril(diagonal=-1).any(dim=-1)
+    return tokens, ~is_repeated & (tokens >= 0)
 
 
 def _deal(

@@ -34,8 +34,9 @@ def beam_search(
     At every step the continuations of a sentence's live hypotheses, `<E>` among them, are ranked by log-probability.
     Of the first `beam_size`, those that end with `<E>` are finished; the first `beam_size` that do not end live on.
     A sentence is done when no live hypothesis, if every token to come were certain, could beat its `n_best`-th
-    finished one: stopping early never changes the result. Nor does leaving out those live hypotheses that could not:
-    they are the last ones, and so are their continuations.
+    finished one: stopping early never changes the result. Nor does dropping the live hypotheses that cannot win: at
+    equal length they are those of the lowest log-probability, so that neither they nor their continuations would have
+    been chosen.
 
     Args:
         step: see `Step`.
@@ -44,6 +45,10 @@ def beam_search(
         config: every field but those of sampling is used.
         prefixes: token ids that each sentence's hypotheses begin with.
         constraints: phrases of token ids that each sentence's hypotheses contain; see `allocation`.
+
+    Raises:
+        ConfigError: if a prefix or constraint has what is no text of the vocabulary, or what the configuration forbids;
+            if there are constraints and groups; if there is a coverage penalty and no attention.
 
     Reference:
         Huang, Zhao, Ma (2017), "When to Finish? Optimal Beam Search for Neural Text Generation", arXiv:1809.00069,
@@ -60,43 +65,43 @@ def beam_search(
         raise ConfigError(
             f"constraints and groups both divide the beam, got both and beam_groups={config.beam_groups}; set it to 1"
         )
-    # Each group is searched for as if it were a sentence of its own.
-    groups = torch.arange(batch, device=source_lengths.device).repeat_interleave(config.beam_groups)
-    found = _run(step, state.select(groups), task.select(groups), config, one_group_after_another(config))
+    units = torch.arange(batch, device=source_lengths.device).repeat_interleave(config.beam_groups)
+    found = _run(step, state.select(units), task.select(units), config, one_group_after_another(config))
     return merge(found, config)
 
 
 def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, rank: Rank) -> list[list[Hypothesis]]:
-    """The finished hypotheses of every sentence, or group of one."""
-    batch = len(task.source_lengths)
-    together, beam_size = config.beam_groups, config.beam_size // config.beam_groups
-    sentences = torch.arange(batch, device=task.source_lengths.device)  # those not yet done
+    """The finished hypotheses of every unit: a sentence, or one of its groups, which is searched for as if it were a
+    sentence of its own. `state` and `task` have a row per unit, those of a sentence one after the other."""
+    units = len(task.source_lengths)
+    groups, beam_size = config.beam_groups, config.beam_size // config.beam_groups
+    undone = torch.arange(units, device=task.source_lengths.device)
     live = Live.start(task)
-    finished = Finished.none(batch, -(-config.n_best // together), sentences.device)
+    finished = Finished.none(units, -(-config.n_best // groups), undone.device)
     trail = Trail([], [], [])
     for length in itertools.count():
         next_log_probs, state = step(live.tokens.flatten(), state)
         live = live.attending(state, config)
-        next_log_probs = task.rules.apply(next_log_probs, live.history, length, len(sentences))
+        next_log_probs = task.rules.apply(next_log_probs, live.history, length, len(undone))
         ranked = rank(next_log_probs, live, length, task, beam_size)
-        finished.add(sentences, ranked.first(beam_size), length, live.coverage_scores(task, config), config)
+        finished.add(undone, ranked.first(beam_size), length, live.coverage_scores(task, config), config)
         chosen = ranked.unended(beam_size)
-        trail.append(chosen, sentences, batch)
-        could_win = best_possible(chosen.log_probs, task.limits.longest, config) > finished.scores[sentences, -1:]
+        trail.append(chosen, undone, units)
+        can_win = best_possible(chosen.log_probs, task.limits.longest, config) > finished.scores[undone, -1:]
         if config.patience is not None:
-            could_win &= (finished.counts[sentences] < config.patience * beam_size)[:, None]
+            can_win &= (finished.counts[undone] < config.patience * beam_size)[:, None]
         # The groups of a sentence wait for one another, because each is shown what the others choose.
-        is_live = could_win.any(dim=1).view(-1, together).any(dim=1).repeat_interleave(together)
-        (going_on,) = is_live.nonzero(as_tuple=True)
+        is_undone = can_win.any(dim=1).view(-1, groups).any(dim=1).repeat_interleave(groups)
+        (going_on,) = is_undone.nonzero(as_tuple=True)
         if len(going_on) == 0:
             break
-        # Where the order is not that of the log-probabilities, what cannot win still decides what else is chosen; where
-        # the finished ones are counted, it decides when to stop.
-        dispensable = rank is by_log_prob and config.patience is None
-        wanted = could_win if dispensable else chosen.log_probs > -torch.inf
+        # What cannot win is dropped, with two exceptions. With constraints or groups it still decides which places the
+        # others get; with patience every finished hypothesis counts, also one that does not win.
+        may_drop = rank is by_log_prob and config.patience is None
+        wanted = can_win if may_drop else chosen.log_probs > -torch.inf
         chosen = chosen.first(int(wanted.sum(dim=1).max()))
-        if len(going_on) < len(sentences):
-            chosen, sentences, task = chosen.select(going_on), sentences[going_on], task.select(going_on)
+        if len(going_on) < len(undone):
+            chosen, undone, task = chosen.select(going_on), undone[going_on], task.select(going_on)
         state = state.select((going_on[:, None] * live.tokens.shape[1] + chosen.parents).flatten())
         live = live.follow(going_on, chosen, task)
     return finished.hypotheses(trail)

@@ -15,7 +15,7 @@ from seq2seq.search.ranking import Rank, by_log_prob
 
 
 def one_group_after_another(config: SearchConfig) -> Rank:
-    """The `Rank` whose sentences are the groups of sentences, one after the other.
+    """The `Rank` whose sentences are the units of `beam`: the groups of every sentence, one after the other.
 
     A group ranks its continuations by log-probability, minus `diversity` for every hypothesis of an earlier group that
     goes on with the same token. Only the ranking knows of this; log-probabilities stay what they are.

@@ -45,7 +45,8 @@ def greedy_search(
         prefixes: token ids that each sentence's hypothesis begins with.
 
     Raises:
-        ConfigError: if there is a coverage penalty, which is left to beam search.
+        ConfigError: if there is a coverage penalty, which is left to beam search; if a prefix has what is no text of
+            the vocabulary.
     """
     if config.coverage_penalty:
         raise ConfigError(

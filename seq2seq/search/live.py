@@ -97,7 +97,8 @@ class Continuations:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live hypotheses. The width grows from 1 to the beam size, so that no two are ever copies.
+    """The live hypotheses. The width starts at 1, so that no two are ever copies, grows to the beam size, and falls
+    again when the last ones can no longer win.
 
     What only some options need is `None` without them: the tokens so far, how much attention each source token has
     had, and the progress towards each constraint.

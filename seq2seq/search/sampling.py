@@ -44,6 +44,9 @@ def sample(
         prefixes: token ids that each sentence's outputs begin with.
         seeds: one per sentence, joined to `config.seed`; sentences with the same seed are drawn by the same chances.
             `None`: 0 for all.
+
+    Raises:
+        ConfigError: if a prefix has what is no text of the vocabulary.
     """
     batch, device = len(source_lengths), source_lengths.device
     owners = torch.arange(batch, device=device).repeat_interleave(config.samples)

@@ -26,11 +26,13 @@ class MovingAverage(Callback):
 
         average' = d * average + (1 - d) * weights      d = min(decay, (1 + step) / (10 + step))
 
-    What a callback between its two hooks around validation saves is the average: it comes behind `KeepBest`, and before
-    the checkpoint, which holds the weights in training. The average itself is this callback's state.
+    During a validation the average and the weights have traded places. `KeepBest` and `KeepModels` therefore save the
+    average, and must stand before this callback in the trainer's list (`build_callbacks` sees to it). Training states
+    are saved outside of validations (`KeepState`) and hold the weights themselves; the average is in them too, as the
+    state of this callback.
 
     Args:
-        decay: share of the average that is kept at every optimiser step; fewer at first, while the average is young.
+        decay: share of the average that is kept at every optimiser step; less at first, while the average is young.
 
     Reference:
         Polyak & Juditsky (1992); the growing decay is that of TensorFlow's `ExponentialMovingAverage`.
@@ -90,15 +92,15 @@ class KeepModels(Callback):
     Args:
         folder: where the model folders lie.
         config: how many, and which.
-        keep: says what a validation found, and in which languages.
+        keep_best: says what a validation found, and in which languages.
     """
 
-    def __init__(self, folder: Path, config: TrainingConfig, keep: KeepBest) -> None:
+    def __init__(self, folder: Path, config: TrainingConfig, keep_best: KeepBest) -> None:
         assert config.average_models is not None
         self.folder = folder
         self.count = config.average_models
         self.best = config.average_of == "best"
-        self.keep = keep
+        self.keep_best = keep_best
         self.kept: dict[str, float] = {}
         """What each model's validation found, by its name; it grows with quality."""
 
@@ -106,7 +108,7 @@ class KeepModels(Callback):
         assert isinstance(pl_module, TranslationModule)
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        summary = self.keep.summarise(trainer, pl_module)
+        summary = self.keep_best.summarise(trainer, pl_module)
         name = f"step_{trainer.global_step}"
         # The newest first: it wins a tie.
         found = {name: quality(summary), **{key: self.kept[key] for key in self.kept if key != name}}
@@ -118,7 +120,7 @@ class KeepModels(Callback):
             pl_module.model,
             pl_module.source_vocabulary,
             pl_module.target_vocabulary,
-            languages=self.keep.languages,
+            languages=self.keep_best.languages,
             training=summary,
         )
         if name in self.kept:

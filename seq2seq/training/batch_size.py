@@ -69,12 +69,12 @@ class FindBatchTokens(Callback):
         if device.type not in ("cpu", "cuda"):
             raise ConfigError(f"batch_tokens='auto' measures CPUs and NVIDIA GPUs, got {device.type}; give a number")
         lengths = data.train_tokens.lengths
-        together = trainer.world_size * trainer.accumulate_grad_batches
+        batches_per_step = trainer.world_size * trainer.accumulate_grad_batches
         longest = int(lengths.max())
-        ceiling = max(longest, int(lengths.max(axis=1).sum(dtype="int64")) // (together * FEWEST_STEPS))
+        ceiling = max(longest, int(lengths.max(axis=1).sum(dtype="int64")) // (batches_per_step * FEWEST_STEPS))
         # The processes of a machine share the memory of its CPU.
         share = SHARE_OF_CPU / trainer.num_devices if device.type == "cpu" else SHARE_OF_GPU
-        limit = int(available_memory(device) * share) - copies(pl_module, trainer.world_size)
+        limit = max(0, int(available_memory(device) * share) - copies(pl_module, trainer.world_size))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             found = largest(Trial(pl_module, data, device), limit, longest, ceiling)
         release(device)
@@ -82,7 +82,7 @@ class FindBatchTokens(Callback):
         if not found.tokens:
             raise SharedError(
                 f"a batch of the longest pair alone ({longest} tokens) must fit into {gibibytes(found.limit)} of "
-                "memory; choose a smaller model or lower the limits of pairs"
+                "memory, what is left beside the model's copies; choose a smaller model or lower the limits of pairs"
             )
         settle(pl_module, data, found.tokens)
         why = f"an epoch then keeps {FEWEST_STEPS} steps" if found.tokens == ceiling else "the largest that fits"
@@ -199,10 +199,10 @@ class Trial:
     def train(self, tokens: int) -> None:
         """A step on pairs that are all as long as the longest of the corpus."""
         source, target = self.data.train_tokens.lengths.max(axis=0).tolist()
-        ratio = 1.0 if self.config.teacher_forcing == "always" else self.config.teacher_forcing_floor
+        true_share = 1.0 if self.config.teacher_forcing == "always" else self.config.teacher_forcing_floor
         batch = self.batch(max(1, tokens // max(source, target)), source, target)
         self.module.train()
-        losses, _ = self.module.losses(batch, self.config.label_smoothing, ratio, self.config.r_drop)
+        losses, _ = self.module.losses(batch, self.config.label_smoothing, true_share, self.config.r_drop)
         losses.smoothed.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -216,8 +216,9 @@ class Trial:
         batch = self.batch(len(rows), source, target)
         self.module.eval()
         model = self.module.model
-        self.module.losses(batch, 0.0)
+        self.module.losses(batch, label_smoothing=0.0)
         state = model.start(model.encode(batch.source, batch.source_lengths))
+        # Search counts source tokens without `<E>`.
         search(model.step, state, batch.source_lengths - 1, self.module.search)
 
     def batch(self, rows: int, source: int, target: int) -> Batch:

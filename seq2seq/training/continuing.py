@@ -26,7 +26,7 @@ CONFIGS: dict[str, type[BaseModel]] = {"model": ModelConfig, "training": Trainin
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SavedState:
     """A saved state that a training can go on from.
 
     Attributes:
@@ -61,18 +61,14 @@ def comparable(
     }
 
 
-def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, Any], restart: bool) -> State | None:
-    """The state to go on from; where there is none, logs and kept models of older trainings are removed.
+def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, Any]) -> SavedState | None:
+    """The state to go on from, if there is one.
 
     Raises:
         TrainingError: if the training there has other settings, or none of its states can be used.
     """
-    newest = None if restart else checkpoints.newest()
+    newest = checkpoints.newest()
     if newest is None:
-        if is_first_process():
-            checkpoints.clear()
-            for name in ("log", MODELS):
-                shutil.rmtree(out / name, ignore_errors=True)
         return None
     path, content, faults = newest
     for fault in faults:
@@ -86,7 +82,18 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
         )
     if not checkpoints.finished:
         say(f"going on from step {content['global_step']} in {out}; --restart starts over")
-    return State(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
+    return SavedState(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
+
+
+def clear(out: Path, checkpoints: Checkpoints, start: Path | None) -> None:
+    """Remove the states, the log and the kept models of an older training, but for the one to start from."""
+    if not is_first_process():
+        return
+    checkpoints.clear()
+    shutil.rmtree(out / "log", ignore_errors=True)
+    for model in (out / MODELS).glob("step_*"):
+        if start is None or model.resolve() != start.resolve():
+            shutil.rmtree(model, ignore_errors=True)
 
 
 def completed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

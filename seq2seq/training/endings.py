@@ -28,7 +28,7 @@ _NO_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, e
 
 
 @contextmanager
-def explained(out: Path, trainer: Trainer, module: TranslationModule, keep: KeepState) -> Iterator[None]:
+def explained(out: Path, trainer: Trainer, module: TranslationModule, state: KeepState) -> Iterator[None]:
     """Turn what ends a training early into one line and an exit code, in each of its processes.
 
     Raises:
@@ -39,13 +39,13 @@ def explained(out: Path, trainer: Trainer, module: TranslationModule, keep: Keep
     try:
         yield
     except Stopped as stopped:
-        say_how_to_go_on(keep)
+        say_how_to_go_on(state)
         if stopped.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise SystemExit(128 + stopped.number) from None
     except SystemExit:
         # Lightning ends the process with 1 after a Ctrl-C that came before the first step; by custom it is 130.
-        say_how_to_go_on(keep)
+        say_how_to_go_on(state)
         raise KeyboardInterrupt from None
     except SharedError:
         if is_first_process():
@@ -69,12 +69,12 @@ def end_children(trainer: Trainer) -> None:
         launcher.kill(signal.SIGKILL)
 
 
-def say_how_to_go_on(keep: KeepState) -> None:
+def say_how_to_go_on(state: KeepState) -> None:
     """Where the same command takes up the work."""
-    if keep.saved_step < 0:
+    if state.saved_step < 0:
         say("stopped before the first step")
     else:
-        say(f"stopped; saved at step {keep.saved_step}: the same command goes on from there")
+        say(f"stopped; saved at step {state.saved_step}: the same command goes on from there")
 
 
 def explain(error: Exception, out: Path, module: TranslationModule) -> TrainingError | None:

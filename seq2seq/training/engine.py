@@ -89,7 +89,7 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
     if config.average_models is not None:
         callbacks.append(KeepModels(out / MODELS, config, best))
     if config.ema_decay is not None:
-        # Behind those that save what was validated.
+        # Behind KeepBest and KeepModels, which save the average while it is in the place of the weights.
         callbacks.append(MovingAverage(config.ema_decay))
     return callbacks
 

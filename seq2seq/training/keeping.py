@@ -22,7 +22,7 @@ from seq2seq.training.processes import SharedError, agree, gather
 from seq2seq.training.signals import Stopped, StopSignals
 
 BROKEN_LOG = 1 << 16
-"""Above all numbers of signals: more urgent than they are."""
+"""A reason to stop, as the numbers of signals are; larger than these, for it is more urgent."""
 
 
 class KeepState(Callback):
@@ -72,16 +72,16 @@ class KeepState(Callback):
             return  # Gradients are pending.
         elapsed = (time.monotonic() - self.saved_at) / 60
         late = self.config.save_every_minutes is not None and elapsed >= self.config.save_every_minutes
-        number, late = agree(trainer, self.number, late)
-        check_log(number, self.metrics_file)
+        stop_reason, late = agree(trainer, self.stop_reason, late)
+        check_log(stop_reason, self.metrics_file)
         steps = self.config.save_every_steps
         at_edge = batch_idx == 0 or batch_idx + window >= int(trainer.num_training_batches)
         by_steps = steps is not None and trainer.global_step % steps == 0
-        if (number or late or at_edge or by_steps) and trainer.global_step != self.saved_step:
+        if (stop_reason or late or at_edge or by_steps) and trainer.global_step != self.saved_step:
             self.batches_done = batch_idx
             self.save(trainer)
-        if number:
-            raise Stopped(number)
+        if stop_reason:
+            raise Stopped(stop_reason)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,23 +93,29 @@ class KeepState(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         # The state before the epoch's last step is saved; to wait for the end could take too long.
-        number, _ = agree(trainer, self.number, False)
-        check_log(number, self.metrics_file)
-        if number:
-            raise Stopped(number)
+        self.stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.in_epoch, self.batches_done = False, 0
         self.save(trainer)
-        number, _ = agree(trainer, self.number, False)
-        check_log(number, self.metrics_file)
-        if number:
-            raise Stopped(number)
+        self.stop_if_asked(trainer)
 
     @property
-    def number(self) -> int:
-        """Why this process must stop: a signal's number, `BROKEN_LOG`, or 0."""
+    def stop_reason(self) -> int:
+        """Why this process must stop: a signal's number, `BROKEN_LOG`, or 0: it need not."""
         return BROKEN_LOG if self.metrics_file.fault else self.signals.received
+
+    def stop_if_asked(self, trainer: Trainer) -> None:
+        """Stop all processes, without saving, if one of them must.
+
+        Raises:
+            SharedError: if the first process cannot write its log.
+            Stopped: after a signal.
+        """
+        stop_reason, _ = agree(trainer, self.stop_reason, False)
+        check_log(stop_reason, self.metrics_file)
+        if stop_reason:
+            raise Stopped(stop_reason)
 
     def save(self, trainer: Trainer) -> None:
         """Save the state of all processes."""
@@ -143,9 +149,13 @@ class KeepState(Callback):
         trainer.should_stop = checkpoint[OURS].get("has_ended", False)
 
 
-def check_log(number: int, log: MetricsFile) -> None:
-    """Stop all processes where the first one cannot write its log."""
-    if number == BROKEN_LOG:
+def check_log(stop_reason: int, log: MetricsFile) -> None:
+    """Stop all processes where the first one cannot write its log.
+
+    Raises:
+        SharedError: with what the first process found.
+    """
+    if stop_reason == BROKEN_LOG:
         raise SharedError(log.fault or "the first process cannot write its log")
 
 

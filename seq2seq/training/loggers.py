@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.training.checkpoints import reason
-from seq2seq.training.continuing import State
+from seq2seq.training.continuing import SavedState
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.processes import is_first_process
 
@@ -32,7 +32,7 @@ def check_wandb(project: str | None) -> None:
 
 
 def build_loggers(
-    out: Path, log: MetricsFile, found: State | None, project: str | None, settings: Mapping[str, Any]
+    out: Path, log: MetricsFile, found: SavedState | None, project: str | None, settings: Mapping[str, Any]
 ) -> list[Logger]:
     """The loggers of a run.
 

@@ -46,31 +46,32 @@ class LinearCrossEntropy(torch.autograd.Function):
         learns: bool,
     ) -> tuple[Tensor, Tensor]:
         rows, vocabulary, device = features.shape[0], weight.shape[0], features.device.type
-        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        # Of the factors in products (autocast's, if it is on), of what is returned, and of the sums over the blocks.
+        product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        loss_dtype = torch.promote_types(weight.dtype, torch.float32)
+        sum_dtype = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no float64.
         needs_gradient = learns and any(context.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
         block = block_rows(vocabulary, device)
-        long = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no longer numbers.
-        smoothed, plain = features.new_zeros((), dtype=long), features.new_zeros((), dtype=long)
-        low_features, low_weight = features.to(precision), weight.to(precision)
+        smoothed, plain = features.new_zeros((), dtype=sum_dtype), features.new_zeros((), dtype=sum_dtype)
+        cast_features, cast_weight = features.to(product_dtype), weight.to(product_dtype)
         with torch.autocast(device, enabled=False):
             for start in range(0, rows, block):
                 part = slice(start, start + block)
-                logits = bias.repeat(len(low_features[part]), 1)
-                add_product(logits, low_features[part], low_weight.t())
+                logits = bias.repeat(len(cast_features[part]), 1)
+                add_product(logits, cast_features[part], cast_weight.t())
                 losses, gradient = block_losses(logits, targets[part], smoothing, alpha)
                 smoothed += losses[0]
                 plain += losses[1]
                 if needs_gradient:
-                    low_gradient = gradient.to(precision)
-                    add_product(gradients[0][part], low_gradient, low_weight)
-                    add_product(gradients[1], low_gradient.t(), low_features[part])
+                    cast_gradient = gradient.to(product_dtype)
+                    add_product(gradients[0][part], cast_gradient, cast_weight)
+                    add_product(gradients[1], cast_gradient.t(), cast_features[part])
                     gradients[2] += gradient.sum(dim=0)
         context.save_for_backward(*gradients)
-        precise = torch.promote_types(weight.dtype, torch.float32)
-        plain = plain.to(precise)
+        plain = plain.to(loss_dtype)
         context.mark_non_differentiable(plain)
-        return smoothed.to(precise), plain
+        return smoothed.to(loss_dtype), plain
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -99,7 +100,7 @@ def block_losses(
     rows = torch.arange(len(targets), device=logits.device)
     chosen = logits[rows, targets]
     mean = logits.mean(dim=1) if smoothing else chosen
-    apart = logits[0::2] - logits[1::2] if alpha else None
+    difference = logits[0::2] - logits[1::2] if alpha else None
     # One exponential per logit serves both the normaliser and the softmax.
     largest = logits.amax(dim=1, keepdim=True)
     exponentials = logits.sub_(largest).exp_()
@@ -108,17 +109,17 @@ def block_losses(
     plain = (normaliser - chosen).sum()
     smoothed = (1 - smoothing) * plain + smoothing * (normaliser - mean).sum()
     gradient = exponentials.div_(total)
-    if apart is not None:
-        smoothed += alpha * add_divergence(gradient, apart, alpha)
+    if difference is not None:
+        smoothed += alpha * symmetric_divergence_(gradient, difference, alpha)
     if smoothing:
         gradient -= smoothing / vocabulary
     gradient[rows, targets] -= 1 - smoothing
     return (smoothed, plain), gradient
 
 
-def add_divergence(probabilities: Tensor, apart: Tensor, alpha: float) -> Tensor:
-    """Half the sum of the divergences KL(p || q) and KL(q || p) of rows 0 and 1, 2 and 3, ...; alpha times its gradient
-    is added to the probabilities.
+def symmetric_divergence_(probabilities: Tensor, difference: Tensor, alpha: float) -> Tensor:
+    """Half the sum of the divergences KL(p || q) and KL(q || p) of rows 0 and 1, 2 and 3, ...; both arguments are
+    overwritten.
 
         KL(p || q) + KL(q || p) = sum (p - q) d        d = log p - log q
         its gradient by the logits of p: p (d - sum p d) + p - q        by those of q: q (sum q d - d) + q - p
@@ -126,18 +127,20 @@ def add_divergence(probabilities: Tensor, apart: Tensor, alpha: float) -> Tensor
     What d has in common for all tokens cancels out in each, so that a difference of logits will do.
 
     Args:
-        apart: the logits of p less those of q, `[rows / 2, vocabulary]`; overwritten.
+        probabilities: p and q in turn, `[rows, vocabulary]`; alpha times the gradient of what is returned is added.
+        difference: the logits of p less those of q, `[rows / 2, vocabulary]`; used up.
+        alpha: of R-Drop.
     """
     p, q = probabilities[0::2], probabilities[1::2]
-    by_p = p * apart
-    there = by_p.sum(dim=1, keepdim=True)
-    by_q = apart.mul_(q)
-    back = by_q.sum(dim=1, keepdim=True)
-    by_p -= q
-    by_q += p
-    p.mul_(1 + alpha / 2 * (1 - there)).add_(by_p, alpha=alpha / 2)
-    q.mul_(1 + alpha / 2 * (1 + back)).sub_(by_q, alpha=alpha / 2)
-    return (there - back).sum() / 2
+    p_terms = p * difference
+    mean_p = p_terms.sum(dim=1, keepdim=True)
+    q_terms = difference.mul_(q)
+    mean_q = q_terms.sum(dim=1, keepdim=True)
+    p_terms -= q
+    q_terms += p
+    p.mul_(1 + alpha / 2 * (1 - mean_p)).add_(p_terms, alpha=alpha / 2)
+    q.mul_(1 + alpha / 2 * (1 + mean_q)).sub_(q_terms, alpha=alpha / 2)
+    return (mean_p - mean_q).sum() / 2
 
 
 def check_dropout(model: ModelConfig, training: TrainingConfig) -> None:

@@ -18,8 +18,8 @@ from seq2seq.training.checkpoints import GOES_ON, reason
 class MetricsFile(Logger):
     """Writes what is logged to a CSV file.
 
-    A run that goes on from a saved state takes back the rows that were written since (`keep`), and writes them again:
-    the file is that of an uninterrupted run. Columns are added as they come, with blanks in the rows before.
+    A run that goes on from a saved state takes back the rows that were written since (`truncate`), and writes them
+    again: the file is that of an uninterrupted run. Columns are added as they come, with blanks in the rows before.
 
     Args:
         path: the file; its folder is made.
@@ -48,7 +48,7 @@ class MetricsFile(Logger):
         return ""
 
     @rank_zero_only
-    def keep(self, rows: int) -> None:
+    def truncate(self, rows: int) -> None:
         """Take back all but the first rows; 0 begins a new file."""
         kept: list[dict[str, str]] = []
         self.columns = []

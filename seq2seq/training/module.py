@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from seq2seq import metrics
@@ -89,15 +90,22 @@ class TranslationModule(LightningModule):
         schedulers: list[Any] = build_schedulers(optimizer, self.training_config, total)
         return [optimizer], schedulers
 
-    def losses(self, batch: Batch, smoothing: float, ratio: float = 1.0, alpha: float = 0.0) -> tuple[Losses, int]:
-        """Summed losses of a batch, and how many target tokens it holds; `ratio` is the share of true tokens read.
+    def losses(
+        self, batch: Batch, label_smoothing: float, true_share: float = 1.0, r_drop: float = 0.0
+    ) -> tuple[Losses, int]:
+        """Summed losses of a batch, and how many target tokens it holds.
 
-        With an `alpha` for R-Drop every sentence is read twice, and the losses are the means over both.
+        Args:
+            batch: pairs.
+            label_smoothing: share of the probability that the training target spreads over the whole vocabulary.
+            true_share: of the tokens that the decoder reads; it draws the others itself (scheduled sampling).
+            r_drop: R-Drop's alpha. Unless it is 0, every sentence is read twice; the losses are the means over both.
         """
-        copies = 2 if alpha else 1
-        features = self.features(batch.repeat(copies), ratio)
+        copies = 2 if r_drop else 1
+        features = self.features(batch.repeat(copies), true_share)
         is_token = batch.target != PAD_ID
-        # The copies of a token become neighbours.
+        # The copies of a token become neighbours, and padding is left out:
+        # [batch * copies, steps, f] -> [batch, steps, copies, f] -> [tokens, copies, f] -> [tokens * copies, f]
         features = features.unflatten(0, (-1, copies)).transpose(1, 2)[is_token].flatten(0, 1)
         targets = batch.target[is_token]
         output = self.model.output
@@ -106,17 +114,17 @@ class TranslationModule(LightningModule):
             output.weight,
             output.bias,
             targets.repeat_interleave(copies),
-            smoothing,
-            alpha,
+            label_smoothing,
+            r_drop,
         )
         return Losses(losses.smoothed / copies, losses.plain / copies), len(targets)
 
-    def features(self, batch: Batch, ratio: float) -> Tensor:
+    def features(self, batch: Batch, true_share: float) -> Tensor:
         """What the output layer reads after the true tokens, or after a mixture of these and some that were drawn."""
-        if ratio == 1.0:
+        if true_share == 1.0:
             return self.model.features(batch.source, batch.source_lengths, batch.target)
         sampled = parallel_features if self.training_config.sampled_inputs == "parallel" else stepwise_features
-        return sampled(self.model, batch, ratio)
+        return sampled(self.model, batch, true_share)
 
     def on_train_epoch_start(self) -> None:
         self.epoch_tokens = 0
@@ -128,10 +136,10 @@ class TranslationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batch = batch
         config = self.training_config
-        ratio = teacher_forcing_ratio(config, self.global_step)
+        true_share = teacher_forcing_ratio(config, self.global_step)
         drops = self.global_step >= config.dropout_start
         self.model.train(drops)
-        losses, tokens = self.losses(batch, config.label_smoothing, ratio, config.r_drop if drops else 0.0)
+        losses, tokens = self.losses(batch, config.label_smoothing, true_share, config.r_drop if drops else 0.0)
         self.step_sums = self.step_sums.to(self.device) + torch.stack([losses.plain, losses.plain.new_tensor(tokens)])
         return losses.smoothed
 
@@ -145,15 +153,10 @@ class TranslationModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Make the gradient that of the mean over the step's tokens, log its length and clip it; or skip the step."""
+        """Average the gradient over the step's tokens, log its norm and clip it; or skip the step."""
         weights = [weight for weight in self.parameters() if weight.grad is not None]
         loss, tokens = self.take_step_sums()
-        # The processes' gradients come averaged over the processes, and Lightning's divided by the batches of a step.
-        share = self.trainer.world_size * self.trainer.accumulate_grad_batches / tokens
-        for weight in weights:
-            assert weight.grad is not None
-            weight.grad.mul_(share)
-        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        norm = self.average_gradient(weights, tokens)
         self.log("loss", loss, prog_bar=True, batch_size=1)
         self.log("gradient_norm", norm, prog_bar=True, batch_size=1)
         if not self.guard.is_fit(loss, float(norm)):
@@ -168,6 +171,15 @@ class TranslationModule(LightningModule):
             clip_grads_with_norm_(weights, config.clip_norm, norm)
         if config.clip_value is not None:
             clip_grad_value_(weights, config.clip_value)
+
+    def average_gradient(self, weights: Sequence[nn.Parameter], tokens: int) -> Tensor:
+        """Make the gradient that of the mean loss per token; returns its norm."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        # backward() gave that of summed losses; DDP divided it by the processes, Lightning by the batches of a step.
+        factor = self.trainer.world_size * self.trainer.accumulate_grad_batches / tokens
+        for gradient in gradients:
+            gradient.mul_(factor)
+        return get_total_norm(gradients)
 
     def take_step_sums(self) -> tuple[float, int]:
         """Loss per token and target tokens of this step, of all processes and accumulated batches."""
@@ -191,10 +203,11 @@ class TranslationModule(LightningModule):
         self.validation_sums = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        losses, tokens = self.losses(batch, smoothing=0.0)
+        losses, tokens = self.losses(batch, label_smoothing=0.0)
         indices = batch.indices.tolist()
         self.validation_sums[indices[0]] = (float(losses.plain), tokens)
         state = self.model.start(self.model.encode(batch.source, batch.source_lengths))
+        # Search counts source tokens without `<E>`.
         found = search(self.model.step, state, batch.source_lengths - 1, self.search)
         texts = self.target_vocabulary.decode([hypotheses[0].tokens for hypotheses in found])
         self.translations.update(zip(indices, texts, strict=True))

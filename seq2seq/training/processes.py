@@ -38,14 +38,14 @@ def gather(trainer: Trainer, value: Any) -> list[Any]:
     return values
 
 
-def agree(trainer: Trainer, number: int, late: bool) -> tuple[int, bool]:
-    """What any of the processes met, so that all of them do the same after the same step."""
+def agree(trainer: Trainer, stop_reason: int, late: bool) -> tuple[int, bool]:
+    """The largest of all processes' reasons to stop, and whether one is late: all do the same after the same step."""
     if trainer.world_size == 1:
-        return number, late
-    met = torch.tensor([number, late], device=trainer.strategy.root_device)
+        return stop_reason, late
+    met = torch.tensor([stop_reason, late], device=trainer.strategy.root_device)
     distributed.all_reduce(met, distributed.ReduceOp.MAX)
-    number, late = met.tolist()
-    return number, bool(late)
+    stop_reason, late = met.tolist()
+    return stop_reason, bool(late)
 
 
 def in_first_process(trainer: Trainer, work: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.continuing import comparable, look_for_state
+from seq2seq.training.continuing import clear, comparable, look_for_state
 from seq2seq.training.endings import explained
 from seq2seq.training.engine import build_callbacks, build_trainer, choose_engine, quieten
 from seq2seq.training.keeping import KeepState
@@ -55,7 +55,7 @@ def train(
         device: auto, cpu, gpu (or cuda), mps.
         devices, nodes: processes of each machine, and machines, that train together (DDP).
         epochs: instead of `training.max_epochs`.
-        restart: forget what was saved and start over.
+        restart: start over; states, log and kept models (`models/step_N`) of the training in `out` are removed.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         search: how validation translates.
         callbacks: what else watches, as `diagnostics.GradientFlow`.
@@ -64,8 +64,15 @@ def train(
         smoke: two batches and one validation batch only, to see that everything works; nothing to go on from is saved.
 
     Raises:
-        ConfigError: if the device does not exist.
-        TrainingError: if `out` holds a training with other settings, steps fail, or memory or disk are too small.
+        ConfigError: if the devices do not exist, or wandb is not installed; if `data` and `training` differ in
+            `batch_tokens`, `batch_sentences` or `seed`, or `model` and the vocabularies in their sizes; if the model
+            cannot do what is asked for: freezing a part, R-Drop, late dropout, scheduled sampling, or the `search`; if
+            a vocabulary cannot do subword sampling.
+        CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept.
+        PackageError: if `start`, or one of the models to be averaged, cannot be read.
+        TrainingError: if `out` holds a training with other settings, or none of its saved states can be used; if
+            `start` is another model; if Weights & Biases cannot be used, steps fail, or memory or disk are too small.
+        KeyboardInterrupt: after Ctrl-C; SystemExit: after SIGTERM. The state is saved, and the same call goes on.
     """
     engine = choose_engine(device, devices, nodes)
     check_wandb(wandb)
@@ -75,7 +82,7 @@ def train(
     run = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
-    found = look_for_state(out, checkpoints, settings, restart)
+    found = None if restart else look_for_state(out, checkpoints, settings)
     if found and found.finished:
         say(f"the training in {out} is finished; --restart or another --out trains anew")
         return out
@@ -87,6 +94,8 @@ def train(
         settle(module, data, found.batch_tokens)
     if start is not None and found is None:
         start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
+    if found is None:
+        clear(out, checkpoints, start)
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
     callbacks = [*build_callbacks(config, out, best, None if smoke else state), *callbacks]
@@ -96,7 +105,7 @@ def train(
     parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())
     say(f"{sum(weight.numel() for weight in module.parameters()):,} parameters ({parts})")
     with explained(out, trainer, module, state):
-        log.keep(found.log_rows if found else 0)
+        log.truncate(found.log_rows if found else 0)
         trainer.fit(module, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
         in_first_process(trainer, log.check)
         for callback in callbacks:

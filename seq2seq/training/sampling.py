@@ -68,9 +68,10 @@ def sigmoid_constant(half: int) -> float:
     return k
 
 
-def choose_places(inputs: Int[Tensor, "batch steps"], ratio: float) -> Bool[Tensor, "batch steps"]:
-    """Where the decoder reads a token of its own: each place with probability 1 - ratio, but never `<S>` or padding."""
-    drawn = torch.rand(inputs.shape, device=inputs.device) >= ratio
+def choose_places(inputs: Int[Tensor, "batch steps"], true_share: float) -> Bool[Tensor, "batch steps"]:
+    """Where the decoder reads a token of its own: each place with probability 1 - true_share, but never instead of
+    `<S>` or padding."""
+    drawn = torch.rand(inputs.shape, device=inputs.device) >= true_share
     return drawn & (inputs != PAD_ID) & (inputs != BOS_ID)
 
 
@@ -90,11 +91,11 @@ def draw_tokens(model: Seq2Seq, features: Float[Tensor, "rows features"]) -> Int
     return torch.cat(drawn)
 
 
-def parallel_features(model: Seq2Seq, batch: Batch, ratio: float) -> Float[Tensor, "batch steps features"]:
+def parallel_features(model: Seq2Seq, batch: Batch, true_share: float) -> Float[Tensor, "batch steps features"]:
     """Features as of `Seq2Seq.features`, in two passes over the target; the source is read once."""
     state = model.start(model.encode(batch.source, batch.source_lengths))
     inputs = shift_right(batch.target)
-    is_drawn = choose_places(inputs, ratio)
+    is_drawn = choose_places(inputs, true_share)
     if is_drawn.any():
         with torch.no_grad():
             features = model.decoder(inputs, state).features
@@ -105,11 +106,11 @@ def parallel_features(model: Seq2Seq, batch: Batch, ratio: float) -> Float[Tenso
     return mixed
 
 
-def stepwise_features(model: Seq2Seq, batch: Batch, ratio: float) -> Float[Tensor, "batch steps features"]:
+def stepwise_features(model: Seq2Seq, batch: Batch, true_share: float) -> Float[Tensor, "batch steps features"]:
     """Features as of `Seq2Seq.features`, step by step: what was drawn is the prefix of what is drawn next."""
     state = model.start(model.encode(batch.source, batch.source_lengths))
     inputs = shift_right(batch.target)
-    is_drawn = choose_places(inputs, ratio)
+    is_drawn = choose_places(inputs, true_share)
     features: list[Tensor] = []
     for tokens, drawn_here in zip(inputs.unbind(1), is_drawn.unbind(1), strict=True):
         if drawn_here.any():

@@ -25,6 +25,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainingConfig) 
 def rate_factor(config: TrainingConfig, total_steps: int) -> Callable[[int], float]:
     """The share of the peak learning rate at an optimiser step (counted from 0).
 
+    The warm-up rises linearly, and its first step already has 1 / `warmup_steps` of the peak: none is taken at rate 0.
+
     Args:
         total_steps: of all `config.max_epochs`; `cosine` ends there, and `halving` tells from it how long an epoch is.
 
@@ -54,7 +56,7 @@ def rate_factor(config: TrainingConfig, total_steps: int) -> Callable[[int], flo
 
 
 def unreached(config: TrainingConfig, total_steps: int) -> list[str]:
-    """What the configuration asks for that a training of so many steps never comes to."""
+    """What the configuration asks for that a training of this many steps never comes to."""
     found = []
     if 0 < total_steps <= config.dropout_start:
         found.append(
@@ -62,6 +64,11 @@ def unreached(config: TrainingConfig, total_steps: int) -> list[str]:
         )
     if 0 < total_steps <= config.warmup_steps:
         found.append(f"warmup_steps={config.warmup_steps} is not over in {total_steps} steps: the rate only rises")
+    elif config.schedule == "halving" and total_steps > 0 and rate_factor(config, total_steps)(total_steps - 1) == 1.0:
+        found.append(
+            f"halving_start={config.halving_start} {config.halving_unit} is not reached in {total_steps} steps: the "
+            "rate stays as it is"
+        )
     return found
 
 

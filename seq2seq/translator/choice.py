@@ -29,11 +29,12 @@ from seq2seq.search.rules import check_vocabulary
 
 @dataclass(frozen=True)
 class Choice:
-    """The tokens that a batch may say. A search over them calls each by its number: its place among them.
+    """The tokens that a batch may say. A search over them numbers them 0, 1, 2, ...: these are their local ids.
 
     Attributes:
         ids: of the tokens, ascending; the special ones are always there, so that they keep their ids.
-        allowed: which of them each sentence's translation may have; `None`: all.
+        allowed: which of them each sentence's translation may have; `None`: all, and local ids are ids.
+        vocabulary_size: how many tokens there are to choose from.
     """
 
     ids: Int[Tensor, "choice"]
@@ -55,21 +56,21 @@ class Choice:
         return cls(ids.to(device), allowed[:, ids].to(device), allowed.shape[1])
 
     @cached_property
-    def numbers(self) -> Int[Tensor, "vocabulary"]:
-        """What each token of the vocabulary is called; -1: it is not there."""
-        numbers = self.ids.new_full((self.vocabulary_size,), -1)
-        numbers[self.ids] = torch.arange(len(self.ids), device=self.ids.device)
-        return numbers
+    def local_ids(self) -> Int[Tensor, "vocabulary"]:
+        """The local id of each token of the vocabulary; -1: it has none."""
+        local_ids = self.ids.new_full((self.vocabulary_size,), -1)
+        local_ids[self.ids] = torch.arange(len(self.ids), device=self.ids.device)
+        return local_ids
 
-    def number(self, ids: Iterable[int]) -> tuple[int, ...]:
-        """What these tokens are called; those that are not there are left out."""
+    def to_local(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """The local ids of these tokens; those without one are left out."""
         if self.allowed is None:
             return tuple(ids)
-        numbers = self.numbers[torch.tensor(list(ids), dtype=torch.long, device=self.ids.device)]
-        return tuple(numbers[numbers >= 0].tolist())
+        local_ids = self.local_ids[torch.tensor(list(ids), dtype=torch.long, device=self.ids.device)]
+        return tuple(local_ids[local_ids >= 0].tolist())
 
-    def renumber(self, config: SearchConfig) -> SearchConfig:
-        """The configuration of a search over the numbers.
+    def to_local_config(self, config: SearchConfig) -> SearchConfig:
+        """The configuration of a search over the local ids.
 
         Raises:
             ConfigError: if it forbids what is no token.
@@ -77,15 +78,15 @@ class Choice:
         if self.allowed is None:
             return config
         check_vocabulary(torch.tensor(config.forbidden_tokens).long(), self.vocabulary_size, "forbidden_tokens")
-        forbidden = self.number(config.forbidden_tokens)
+        forbidden = self.to_local(config.forbidden_tokens)
         return config.model_copy(update={"shortlist": None, "forbidden_tokens": forbidden})
 
-    def name(self, found: Sequence[Sequence[Hypothesis]]) -> list[list[Hypothesis]]:
-        """What a search has found, with ids for numbers."""
+    def to_vocabulary(self, found: Sequence[Sequence[Hypothesis]]) -> list[list[Hypothesis]]:
+        """What a search has found, with ids for local ids."""
         if self.allowed is None:
             return [list(one) for one in found]
         ids = self.ids.tolist()
-        return [[replace(one, tokens=[ids[number] for number in one.tokens]) for one in each] for each in found]
+        return [[replace(one, tokens=[ids[local] for local in one.tokens]) for one in each] for each in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,17 @@ class OwnedState:
 
 
 class Tail(NamedTuple):
-    """What is known of the logits of rare tokens without computing them: they are many, so that those of one step are
-    nearly normally distributed, and their mean and variance follow from those of their output weights.
+    """An estimate of log(sum of exp(logit)) over the tokens that are on no list, without computing their logits.
 
-        log(sum over N tokens of exp(logit)) = mean + log N + variance / 2,  if variance < 2 log N
-                                             = mean + sqrt(2 variance log N)  beyond, where the largest rule
+    A logit is w . features + b. Over many tokens and for the same features it is nearly normally distributed, and its
+    mean and variance follow from the mean and the covariance of the tokens' (w, b). For N tokens the sum's logarithm is
+
+        mean + log N + variance / 2        if variance < 2 log N: the sum is near its expectation
+        mean + sqrt(2 variance log N)      beyond: the largest term rules it
 
     Attributes:
-        mean: [features + 1] of the weights and the bias.
-        covariance: [features + 1, features + 1] of them.
+        mean: `[features + 1]`, of (w, b).
+        covariance: `[features + 1, features + 1]`, of (w, b).
 
     Reference:
         Derrida (1981), "Random-energy model", Physical Review B 24.
@@ -133,7 +136,7 @@ class Tail(NamedTuple):
     def log_sum(
         self, features: Float[Tensor, "rows features"], log_count: Float[Tensor, "rows"]
     ) -> Float[Tensor, "rows"]:
-        """The logarithm of the sum of exp(logit) over so many of the tokens; -inf for none."""
+        """The logarithm of the sum of exp(logit) over `exp(log_count)` of the tokens; -inf for none."""
         features = features.float()
         size = features.shape[1]
         mean = torch.addmv(self.mean[size], features, self.mean[:size])
@@ -150,6 +153,7 @@ def step_among_all(model: Seq2Seq, columns: Float[Tensor, "features vocabulary"]
     """What `model.step` does.
 
     Args:
+        model: the model.
         columns: the weights of its output layer.
     """
 
@@ -163,19 +167,21 @@ def step_among_all(model: Seq2Seq, columns: Float[Tensor, "features vocabulary"]
 def step_among(
     model: Seq2Seq, columns: Float[Tensor, "features vocabulary"], tail: Tail, choice: Choice
 ) -> Step[OwnedState]:
-    """One step of a model over the numbers of a choice.
+    """One step of a model over the local ids of a choice.
 
     Args:
+        model: the model.
         columns: the weights of its output layer.
         tail: of the output layer.
+        choice: the tokens, with a list for every sentence.
     """
     assert choice.allowed is not None
     weight = columns[:, choice.ids]
     biases = model.output.bias[choice.ids].where(choice.allowed, -torch.inf)  # [sentences, choice]
     log_counts = (choice.vocabulary_size - 1 - choice.allowed.sum(dim=1)).log()  # of what is not listed, but for <pad>
 
-    def step(numbers: Int[Tensor, "rows"], state: OwnedState) -> tuple[Float[Tensor, "rows choice"], OwnedState]:
-        features, inner = model.decoder.step(choice.ids[numbers], state.inner)
+    def step(local_ids: Int[Tensor, "rows"], state: OwnedState) -> tuple[Float[Tensor, "rows choice"], OwnedState]:
+        features, inner = model.decoder.step(choice.ids[local_ids], state.inner)
         squeezed = model.squeeze(features)
         logits = torch.addmm(biases.index_select(0, state.owners), squeezed, weight).float()
         # `<pad>`, which is never said, stands for all that is on no list.

@@ -127,7 +127,7 @@ class Demands:
         return tuple(self._encode(text, None, "a constraint"))
 
     def _encode(self, text: str, words: int | None, what: str) -> list[int]:
-        """The tokens of the first so many words of a text; `None`: of all."""
+        """The tokens of the first `words` words of a text; `None`: of all."""
         (ids,) = self.vocabulary.encode([text])
         tokens = [
             token
@@ -154,15 +154,15 @@ class Demands:
         places: dict[bytes, Place] = {}
         for start in range(len(rest) - 1, -1, -1):
             missing = rest[start:]
-            following = dict[int, Place | None](dict.fromkeys(self._that_begin_with(missing)))
+            following = dict[int, Place | None](dict.fromkeys(self._tokens_starting_with(missing)))
             for end in range(1, len(missing)):
                 after = places[missing[end:]]
                 if after.following:
-                    following |= dict.fromkeys(self._that_are(missing[:end]), after)
+                    following |= dict.fromkeys(self._tokens_spelled(missing[:end]), after)
             places[missing] = Place(following)
         return places[rest]
 
-    def _that_are(self, spelling: bytes) -> list[int]:
+    def _tokens_spelled(self, spelling: bytes) -> list[int]:
         """Tokens with exactly this spelling."""
         found = []
         for number in range(bisect_left(self._sorted, (spelling, 0)), len(self._sorted)):
@@ -171,7 +171,7 @@ class Demands:
             found.append(self._sorted[number][1])
         return found
 
-    def _that_begin_with(self, spelling: bytes) -> list[int]:
+    def _tokens_starting_with(self, spelling: bytes) -> list[int]:
         """Tokens that spell this and perhaps more."""
         found = []
         for number in range(bisect_left(self._sorted, (spelling, 0)), len(self._sorted)):

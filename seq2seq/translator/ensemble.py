@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -115,26 +115,26 @@ class Ensemble:
         return Choice.of(allowed, self.device)
 
     def begin(self, sources: Sources, choice: Choice) -> tuple[Step[EnsembleState], EnsembleState]:
-        """A step function over the tokens of a choice, by their numbers, and the state before the first of them."""
+        """A step function over the tokens of a choice, by their local ids, and the state before the first of them."""
         state = self.start(sources)
         if choice.allowed is None:
             return self.step, state
         owners = torch.arange(len(sources), device=self.device)
-        owned = (OwnedState(member, owners) for member in state.members if isinstance(member, DecoderState))
+        owned = (OwnedState(cast(DecoderState, member), owners) for member in state.members)
         steps: list[Step[Any]] = [
             step_among(*part, choice) for part in zip(self.models, self.columns, self.tails, strict=True)
         ]
         return ensemble_step(steps, self.mean), EnsembleState(tuple(owned))
 
     def expect(self, steps: int) -> None:
-        """Prepare for about so many steps, each of one row. When as many have been expected as there are tokens, a
-        table of every token's products pays off."""
+        """Prepare for about this many steps, each of one row. When as many have been expected as there are tokens, it
+        pays off to compute every token's gates once and for all."""
         self.expected_steps += steps
         if self.expected_steps < len(self.target_vocabulary):
             return
         for decoder in (model.decoder for model in self.models):
-            if decoder.products is None and decoder.table_size <= LARGEST_TABLE:
-                decoder.tabulate()
+            if decoder.token_gates is None and decoder.table_size <= LARGEST_TABLE:
+                decoder.tabulate_tokens()
 
     def start(self, sources: Sources) -> EnsembleState:
         """The models' states before the first token, one row per source."""

@@ -1,4 +1,14 @@
-"""From requests to the hypotheses that meet them."""
+"""From requests to the hypotheses that meet them.
+
+The search walks over a step function made of several, each of which wraps the one before it and its state:
+
+    `Decoder.step`                      one model: features
+    `choice.step_among`, `_among_all`   log-probabilities of the tokens that may be said
+    `search.ensemble_step`              the mean over the models
+    `guiding.guide`                     only what spells the prefix
+    `guiding.close_phrases`             nothing that lengthens the last word of a phrase
+    `search.search`                     limits, rules and ranking
+"""
 
 from __future__ import annotations
 
@@ -35,14 +45,14 @@ def find_hypotheses(
     prefixes, phrases = zip(*(demands.of(request) for request in requests), strict=True)
     demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
     choice = ensemble.choose(sources, config.shortlist, demanded)
-    # From here on tokens are called by their numbers in the choice.
-    constraints = [[choice.number(phrase) for phrase in own] for own in phrases]
+    # From here on tokens have local ids.
+    constraints = [[choice.to_local(phrase) for phrase in own] for own in phrases]
     ask = partial(
         search,
         # Models with different vocabularies need not agree; the limits are those of the longest.
         source_lengths=torch.tensor([max(map(len, ids)) for ids in sources], device=ensemble.device),
-        config=choice.renumber(config),
-        prefixes=[choice.number(prefix.tokens) for prefix in prefixes],
+        config=choice.to_local_config(config),
+        prefixes=[choice.to_local(prefix.tokens) for prefix in prefixes],
         # Of the text alone, so that it has the same samples in any company.
         seeds=[seed_of(request.text) for request in requests] if config.samples else None,
     )
@@ -61,7 +71,7 @@ def find_hypotheses(
                 f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
                 "raise max_length or beam_size, forbid fewer tokens, or ask for less"
             )
-    return choice.name(found)
+    return choice.to_vocabulary(found)
 
 
 def seed_of(text: str) -> int:

@@ -49,7 +49,7 @@ class Guide:
             for token, after in place.following.items()
         ]
         places, tokens, leads_to = torch.tensor(edges, device=device).T
-        tokens = choice.numbers[tokens]
+        tokens = choice.local_ids[tokens]
         keys, order = (places * size + tokens)[tokens >= 0].sort()
         first = torch.searchsorted(keys, torch.arange(len(numbers) + 1, device=device) * size)
         known = cls(keys, leads_to[tokens >= 0][order], first, size)
@@ -157,9 +157,9 @@ def close_phrases(
             log_probs = log_probs.masked_fill(is_met[:, None] & lengthens, -torch.inf)
         return log_probs, ClosedState(inner, recent, state.phrases)
 
-    rows = _padded(phrases)
-    recent = torch.full((len(rows), len(rows[0][0])), BOS_ID, device=lengthens.device)
-    return closed, ClosedState(state, recent, torch.tensor(rows, device=lengthens.device))
+    padded = _padded(phrases)
+    recent = torch.full((len(padded), len(padded[0][0])), BOS_ID, device=lengthens.device)
+    return closed, ClosedState(state, recent, torch.tensor(padded, device=lengthens.device))
 
 
 def _padded(phrases: Sequence[Sequence[Phrase]]) -> list[list[list[int]]]:

@@ -44,7 +44,8 @@ def report(
 ) -> None:
     """Translate a test set; write `metrics.json` and the model card; print scores, samples and commands.
 
-    The folder `test` gets the test set and its translations line by line, for other systems and comparisons.
+    The folder `test` gets the test set and its translations line by line, for other systems and comparisons; a trial
+    leaves one that is there as it is.
     Of several processes that have trained together the first one does it.
 
     Args:
@@ -57,6 +58,11 @@ def report(
         commands: what the user may type next.
         device: as of `Translator.load`.
         smoke: a few sentences only, to see that everything works.
+
+    Raises:
+        PackageError: if the folder is no model folder, or cannot be written; the scores are printed before.
+        ConfigError: if the search does not go with the model, or there is no such device or metric.
+        CorpusError: if the references are not as many as the sources.
     """
     if not _is_first_process():
         return
@@ -84,13 +90,13 @@ def report(
         "search": search.model_dump(),
         "weights": None if smoke else _weights_checksum(translator.package.metadata),
     }
-    _write_lines(folder / TEST_SET, sources, references, hypotheses)
-    _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     lines = [str(result) for result in scores.values()]
-    _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
-
     print(f"\n{len(sources):,} test sentences in {seconds:.1f} s")
     print("\n".join(lines))
+    if not smoke or not (folder / TEST_SET).exists():
+        _write_lines(folder / TEST_SET, sources, references, hypotheses)
+    _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
     for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
         _show_sample(sources[number], hypotheses[number], [lines_of_one[number] for lines_of_one in references])
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
@@ -145,6 +151,9 @@ def _write_lines(
     numbered = {f"reference{number if number > 1 else ''}": lines for number, lines in enumerate(references, start=1)}
     for name, lines in {"source": sources, **numbered, "translation": translations}.items():
         _write(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
+    for old in folder.glob("reference*.txt"):
+        if old.stem not in numbered:
+            old.unlink()
 
 
 def _write(path: Path, text: str) -> None:
@@ -159,4 +168,6 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise PackageError(f"{path}: cannot be written ({error.strerror}); make room for it") from None
+        raise PackageError(
+            f"{path}: cannot be written ({error.strerror}); make room for it, or remove what is in its place"
+        ) from None

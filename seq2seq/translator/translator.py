@@ -127,6 +127,9 @@ class Translator:
                 translation must have.
             search: `None`: the defaults of `SearchConfig`.
             options: see `Options`.
+
+        Raises:
+            ConfigError: if options cannot be combined, or a request cannot be met.
         """
         if isinstance(texts, str | Request):
             return self.generate(texts, search, **options)[0][0].text
@@ -136,31 +139,20 @@ class Translator:
         self,
         texts: str | Request | Iterable[str | Request],
         search: SearchConfig | None = None,
-        *,
-        attention: bool = False,
-        alignments: bool = False,
-        replace_unk: bool = False,
-        utility: str | None = None,
+        **options: Unpack[Options],
     ) -> list[list[Translation]]:
         """The `n_best` or `samples` translations of each text, best first; a blank text has one, which is "".
 
         Args:
             texts: any strings, or requests; one alone is a list of one.
             search: `None`: the defaults of `SearchConfig`.
-            attention, alignments, replace_unk, utility: see `Options`.
+            options: see `Options`.
 
         Raises:
             ConfigError: if options cannot be combined, or a request cannot be met.
         """
-        found = self.generate_share(
-            [texts] if isinstance(texts, str | Request) else texts,
-            search,
-            Share(),
-            attention=attention,
-            alignments=alignments,
-            replace_unk=replace_unk,
-            utility=utility,
-        )
+        several = [texts] if isinstance(texts, str | Request) else texts
+        found = self.generate_share(several, search, Share(), **options)
         return [found[number] for number in range(len(found))]
 
     def generate_share(
@@ -168,17 +160,11 @@ class Translator:
         texts: Iterable[str | Request],
         search: SearchConfig | None,
         share: Share,
-        *,
-        attention: bool = False,
-        alignments: bool = False,
-        replace_unk: bool = False,
-        utility: str | None = None,
+        **options: Unpack[Options],
     ) -> dict[int, list[Translation]]:
         """What falls to one of several processes of all that `generate` gives, by the numbers of the texts."""
         search = search or SearchConfig()
-        wanted = self.check(
-            search, attention=attention, alignments=alignments, replace_unk=replace_unk, utility=utility
-        )
+        wanted = self.check(search, **options)
         requests = [text if isinstance(text, Request) else Request(text) for text in texts]
         sources = self.ensemble.encode([request.text for request in requests])
         asked = [number for number, request in enumerate(requests) if request.text.strip() and all(sources[number])]
@@ -194,10 +180,12 @@ class Translator:
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
                 found = self._translate(*group, search, wanted)
                 results |= zip(batch, found, strict=True)
-        if utility is None:
+        if wanted.utility is None:
             return results
-        sampled = search.samples > 0
-        return {number: by_consensus(candidates, utility, sampled=sampled) for number, candidates in results.items()}
+        return {
+            number: by_consensus(candidates, wanted.utility, sampled=search.samples > 0)
+            for number, candidates in results.items()
+        }
 
     def check(self, search: SearchConfig, **options: Unpack[Options]) -> Wanted:
         """Refuse what these models cannot do, before there is anything to translate.
@@ -217,7 +205,17 @@ class Translator:
         block: int = BLOCK,
         **options: Unpack[Options],
     ) -> Iterator[list[Translation]]:
-        """What `generate` gives, of any number of lines, without holding more than a block of them."""
+        """What `generate` gives, of any number of lines, without holding more than a block of them.
+
+        Args:
+            lines: texts or requests.
+            search: `None`: the defaults of `SearchConfig`.
+            block: lines that are sorted by length and translated together.
+            options: see `Options`.
+
+        Raises:
+            ConfigError: if options cannot be combined, or a request cannot be met.
+        """
         rest = iter(lines)
         while part := list(islice(rest, block)):
             yield from self.generate(part, search, **options)

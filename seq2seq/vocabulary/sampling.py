@@ -24,7 +24,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.vocabulary.canonical import canonical
 
 _UNKNOWN_PENALTY = 10.0
-"""SentencePiece's: an unknown character is so much less likely, in nats, than the least likely token."""
+"""SentencePiece's: an unknown character is less likely than the least likely token by this much, in nats."""
 
 _WORDS = 1 << 16
 """Words whose lattices are remembered."""

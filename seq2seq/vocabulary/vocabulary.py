@@ -155,7 +155,7 @@ class Vocabulary:
 
         Args:
             texts: any strings.
-            threads: at most so many; `None`: all cores where that pays.
+            threads: at most this many work at once; `None`: all cores where that pays.
         """
         threads = _threads(len(texts)) if threads is None else threads
         ids: list[list[int]] = self._processor.encode([canonical(text) for text in texts], num_threads=threads)
