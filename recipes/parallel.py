@@ -39,7 +39,7 @@ from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, check_fields, hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
 from seq2seq.errors import ConfigError
-from seq2seq.training import train
+from seq2seq.training import check_run, train
 from seq2seq.translator import report
 
 
@@ -85,12 +85,11 @@ def read(
         given = "--validation" if validation else "--test"
         raise ConfigError(f"--validation and --test go together, got {given} alone; give both, or neither")
     check_fields([texts, validation, test], columns, keys)
+    parts = [read_places(places, columns, keys).check_not_blank() for places in (texts, validation, test) if places]
     if not validation:
-        return hold_out(read_places(texts, columns, keys), cache=cache)
-    pairs, *held_out = [
-        read_places(places, columns, keys).with_facts(cache).check() for places in (texts, validation, test)
-    ]
-    return pairs, held_out[0], held_out[1]
+        return hold_out(parts[0], cache=cache)
+    pairs, validation_pairs, test_pairs = [text.with_facts(cache).check() for text in parts]
+    return pairs, validation_pairs, test_pairs
 
 
 def main(
@@ -131,6 +130,9 @@ def main(
         monitor="bleu",
         early_stopping=size.patience,
     )
+
+    # Told now, not when a large corpus is read and its vocabulary learnt.
+    check_run(training, out, device=device, devices=devices, nodes=nodes, epochs=epochs, restart=restart, wandb=wandb)
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)

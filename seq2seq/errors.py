@@ -14,7 +14,7 @@ line on standard error and exit with code 2.
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Seq2SeqError(Exception):
@@ -41,6 +41,13 @@ class TrainingError(Seq2SeqError):
     """A training that cannot start or go on."""
 
 
+def tell(text: str) -> None:
+    """A line on standard error; nowhere, if that is closed or full."""
+    if sys.stderr is not None:  # print would take standard output instead, which is for what was asked for
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what a user can cause into one line on standard error and an exit code: 2 for a mistake, 130 for Ctrl-C.
@@ -51,10 +58,10 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Seq2SeqError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception:
-        traceback.print_exc()
+        tell(traceback.format_exc().rstrip("\n"))
         raise SystemExit(1) from None

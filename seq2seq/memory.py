@@ -12,6 +12,16 @@ from pathlib import Path
 
 import torch
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "Maximum allowed dimension exceeded",
+    "array is too big",
+)
+"""What torch and NumPy say of it."""
+
 
 def available_memory(device: torch.device) -> int:
     """Bytes that could still be used; two gibibytes where nobody can tell."""
@@ -62,6 +72,12 @@ def _group(group: Path) -> int | None:
         facts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
         left += int(facts.get("active_file", 0)) + int(facts.get("inactive_file", 0))
     return max(0, left)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, NumPy or Python could not get memory, or were asked for more than can be counted."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error) for words in _NO_MEMORY)
 
 
 class Peak:

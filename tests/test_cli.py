@@ -1,5 +1,6 @@
 """The command line, as a user's shell sees it: bytes in, bytes out, one line for a mistake."""
 
+import bz2
 import gzip
 import json
 import math
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 import torch
 from configurations import SMALL
 
+import seq2seq
 from seq2seq import package
 from seq2seq.cli import app, lines
 from seq2seq.cli.options import SearchOptions
@@ -154,6 +157,38 @@ def test_bad_input_is_named_after_the_lines_before_it(cli: Cli, model: Path, tmp
     fails(cli("translate", model, "--input", tmp_path), "cannot be read (Is a directory)")
     (tmp_path / "cut.gz").write_bytes(b"\x1f\x8b\x08\x00")
     fails(cli("translate", model, "--input", tmp_path / "cut.gz"), "cut.gz")
+
+
+def test_packed_lines_are_read_as_plain_ones(cli: Cli, model: Path, tmp_path: Path) -> None:
+    plain, packed, archive = tmp_path / "in", tmp_path / "in.gz", tmp_path / "in.zip"
+    for content in (b"", b"dog\n\na fox\r\n", b"dog\n" * 3 + b"\xff\n", b"dog\na\0\ndog\n"):
+        plain.write_bytes(content)
+        packed.write_bytes(gzip.compress(content))
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("one.txt", content)
+            file.writestr("other.txt", "other")
+        expected = cli("translate", model, *SHORT, "-i", plain)
+        for path in (packed, archive / "one.txt"):
+            ran = cli("translate", model, *SHORT, "-i", path)
+            assert (ran.code, ran.out) == (expected.code, expected.out)
+            assert ran.err.decode() == expected.err.decode().replace(str(plain), str(path))
+    cut = gzip.compress(b"dog\n" * 9)[:-4]
+    packed.write_bytes(cut)
+    ran = cli("translate", model, *SHORT, "-i", packed)
+    fails(ran, "in.gz: is truncated")
+    assert ran.out.count(b"\n") == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("é".encode("utf-16"), "is UTF-16, must be UTF-8"),
+        (gzip.compress(b"dog"), "is packed data, must be text"),
+        (bz2.compress(b"dog"), "is packed by bzip2, must be text; unpack it with bunzip2"),
+    ],
+)
+def test_what_is_no_text_is_called_by_its_name(cli: Cli, model: Path, content: bytes, message: str) -> None:
+    fails(cli("translate", model, stdin=content), f"standard input:1: {message}")
 
 
 def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
@@ -296,6 +331,7 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
     )
     fails(cli("translate", model, "--prefix", "Ω", stdin=b"a"), "a prefix must be text", "'Ω'")
     fails(cli("translate", model, "--prefix", "a", "--json-lines"), "leave one of them out")
+    dog = cli("translate", model, *SHORT, stdin=b"dog\n").out
     for bad, message in [
         ("a fox", "must be a JSON object, got 'a fox'"),
         ("[1]", 'must be a JSON object with a "source"'),
@@ -305,11 +341,15 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
         ('{"source": "a", "constraints": "a"}', "'constraints' must be a list of texts, got \"a\""),
         ('{"source": "a", "constraints": [1]}', "'constraints' must be a list of texts, got [1]"),
         ("[" * 9999, "must be a JSON object"),
+        ('{"source": "a\\u0000"}', "'source' holds NUL, so it is no text"),
+        ('{"source": "a", "prefix": "\\ud800"}', "'prefix' holds half of a surrogate pair"),
+        ('{"source": "a", "constraints": ["a", "\\udfff"]}', "'constraints' holds half of a surrogate pair"),
         ('{"source": "a", "prefix": "Ω"}', "a prefix must be text"),
         ('{"source": "a", "constraints": ["do", "dog"]}', "got 'do', which begins a longer one in 'dog'"),
     ]:
         ran = cli("translate", model, *SHORT, "--json-lines", stdin=f'{{"source": "dog"}}\n{bad}\n'.encode())
         fails(ran, "standard input:2: ", message)
+        assert ran.out == dog, "what stands before it is translated"
 
 
 def test_a_model_learns_its_lexicon_and_translates_with_it(cli: Cli, model: Path, tmp_path: Path) -> None:
@@ -344,6 +384,11 @@ def test_options_that_do_not_go_together_are_refused(cli: Cli, model: Path) -> N
     fails(cli("translate", model, "--forbid", "nope"), "got 'nope'")
     fails(cli("translate", model, "--shortlist", "2", "--samples", "2"), "drawn from the whole vocabulary")
     fails(cli("translate", model, "--threads", "0"), "threads must be at least 1, got 0")
+    fails(
+        cli("translate", model, "--threads", "99999"), "threads must be at most the cores of", "got 99999", "leave it"
+    )
+    fails(cli("translate", model, "--threads", "99999", "--devices", "2"), "threads must be at most the cores of")
+    fails(cli("translate", model, "--samples", "2", "--beam-size", "3"), "got beam_size=3 and samples=2")
     fails(cli("translate", model, "--precision", "float8"), "precision must be one of float32, bfloat16")
     fails(cli("evaluate", model, "-s", "x", "-r", "x", "--samples", "2"), "choose one of them with --mbr")
     fails(cli("evaluate", model, "-s", "x", "-r", "x", "--n-best", "3"), "got n_best=3; choose one of them with --mbr")
@@ -450,6 +495,43 @@ def test_info_tells_what_the_folder_holds(cli: Cli, model: Path) -> None:
     assert metadata["model"]["attention"] == "general"
 
 
+def test_lines_of_which_nothing_can_be_said_are_named(cli: Cli, model: Path) -> None:
+    rules = ["--no-repeat-ngram", "1", "--min-length", "200"]
+    ran = cli("translate", model, *rules, "--json", stdin=b"dog\n\nfox\n")
+    assert (ran.code, ran.out.count(b"\n")) == (0, 3)
+    (one,) = json.loads(ran.out.splitlines()[0], parse_constant=pytest.fail)["translations"]
+    assert (one["text"], one["score"], one["token_scores"]) == ("", None, [None])
+    warning = "warning: standard input: nothing can be said of {} under these rules; "
+    assert ran.err.decode().startswith(warning.format("lines 1, 3"))
+    assert ran.err.count(b"\n") == 1
+    ran = cli("translate", model, *rules, "--beam-size", "1", stdin=b"dog\n")
+    assert (ran.code, ran.out) == (0, b"\n")
+    assert ran.err.decode().startswith(warning.format("line 1"))
+    ran = cli("translate", model, *rules, "--beam-size", "1", stdin=b"dog\n" * 14)
+    assert ran.err.decode().startswith(warning.format("lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 4 more"))
+
+
+def test_too_little_memory_is_one_line(cli: Cli, model: Path, test_set, monkeypatch) -> None:
+    source, first, second = test_set
+    fails(cli("score", first, second, "-r", source, "--samples", "10000000000000"), "out of memory", "lower --samples")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 800000000 bytes.")
+
+    monkeypatch.setattr("seq2seq.translator.translator.find_hypotheses", fail)
+    monkeypatch.setattr("seq2seq.translator.ensemble.Ensemble.log_probs", fail)
+    fails(cli("translate", model, "--samples", "9", stdin=b"dog\n"), "out of memory", "samples=9", "lower --samples")
+    fails(cli("translate", model, stdin=b"dog\n"), "out of memory", "beam_size=5", "lower --beam-size")
+    fails(cli("evaluate", model, "-s", source, "-r", first), "out of memory", "beam_size=5", "lower --beam-size")
+    ran = cli("score-pairs", model, "-s", source, "-t", first)
+    fails(ran, "out of memory in scoring")
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    ran = cli("--version")
+    assert (ran.code, ran.out.decode(), ran.err) == (0, f"seq2seq {seq2seq.__version__}\n", b"")
+
+
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     program = """
 import sys
@@ -492,6 +574,44 @@ def test_a_reader_that_goes_ends_it_quietly(model: Path) -> None:
         assert process.stderr.read() == b""
 
 
+RECIPE = """
+from seq2seq.cli.running import run_recipe
+def main(lines: int = 1):
+    for _ in range(lines):
+        print("x → y")
+    open("done", "w").close()
+run_recipe(main)
+"""
+
+
+@pytest.mark.parametrize("program", [["-m", "seq2seq", "--help"], ["-c", RECIPE], ["-c", RECIPE, "--lines", "9999"]])
+def test_what_is_printed_ends_as_other_output_does(program: list[str], tmp_path: Path) -> None:
+    words = [sys.executable, *program]
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr == b"error: standard output: cannot be written (No space left on device); choose another place\n"
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdout.close()
+        assert process.wait(300) == 141
+        assert process.stderr.read() == b""
+    assert (tmp_path / "done").exists() == ("-c" in program), "the work is done all the same"
+
+
+def test_a_recipe_prints_what_standard_output_cannot_spell(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin1"}
+    words = [sys.executable, "-c", RECIPE]
+    run = subprocess.run(words, capture_output=True, env=environment, cwd=tmp_path, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"x ? y\n", b"")
+
+
+@pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"])
+def test_no_error_is_written_into_the_output(to: str) -> None:
+    words = ["sh", "-c", f'"$0" -m seq2seq info nowhere {to}', sys.executable]
+    run = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+    assert (run.returncode, run.stdout) == (2, b"")
+
+
 def test_each_line_is_answered_at_once_and_control_c_ends_it_quietly(model: Path) -> None:
     with subprocess.Popen(
         [*COMMAND, "translate", model, *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -516,10 +636,11 @@ def test_blocks_are_what_is_there_and_no_more_than_asked_for() -> None:
     os.write(writing, b" of 3\n4\n5\n6\n7\n")
     assert next(blocks) == ["part of 3", "4", "5"]
     assert next(blocks) == ["6", "7"]
-    os.write(writing, b"8\n\xff\n9\n")
+    os.write(writing, b"8\n9\n10\n11\n\xff\n9\n")
     os.close(writing)
-    assert next(blocks) == ["8"]
-    with pytest.raises(CorpusError, match=r"pipe:9: is not UTF-8 \(0xff at byte 1 of the line\)"):
+    assert next(blocks) == ["8", "9", "10"]
+    assert next(blocks) == ["11"]
+    with pytest.raises(CorpusError, match=r"pipe:12: is not UTF-8 \(0xff at byte 1 of the line\)"):
         next(blocks)
     os.close(reading)
 

@@ -14,7 +14,10 @@ from translators import SEARCH, TEXTS, build, packaged
 
 from seq2seq import package
 from seq2seq.cli import app
+from seq2seq.cli.lines import Output
 from seq2seq.cli.predicting import Predictor
+from seq2seq.cli.together import Fault, Job, merge
+from seq2seq.cli.translate import Shown, Speechless
 from seq2seq.config import SearchConfig
 from seq2seq.translator import Request, Share
 from seq2seq.translator import batches as batches_module
@@ -45,11 +48,30 @@ def test_the_shares_of_all_processes_are_what_one_makes(search, options, monkeyp
         assert [merged[number] for number in range(len(texts))] == whole
 
 
+def test_the_lines_before_a_faulty_one_are_put_together(tmp_path: Path) -> None:
+    job = Job(None, [], None, None, 2, tmp_path, 0, False)
+    (tmp_path / "blocks").write_text('[0, ["a", "b"]]\n[2, ["c", "d", "bad"]]\n')
+    (tmp_path / "part-0").write_text('[{"1": "B\\n"}, []]\n[{"0": "C\\n"}, [0]]\n')
+    (tmp_path / "part-1").write_text('[{"0": "A\\n"}, [0]]\n[{"1": "D\\n"}, []]\n')
+    for count, written in ((0, ""), (1, "A\nB\n"), (2, "A\nB\nC\nD\n")):
+        speechless = Speechless("text")
+        with Output(tmp_path / "out") as output:
+            merge(job, output, speechless, count)
+        assert (tmp_path / "out").read_text() == written
+        assert speechless.first == [1, 3][:count]
+    # One that leaves the block incomplete comes before one that does not.
+    assert min(Fault(1, 2, "CorpusError", "a"), Fault(1, 0, "ConfigError", "b")).before == 0
+
+
 def test_blocks_begin_with_another_process_each() -> None:
     """Else the first ones would do all the work where a block is a single batch, as on a GPU."""
     asked = []
 
-    work = SimpleNamespace(of=lambda *arguments: asked.append(arguments[-1]))
+    def of(*arguments: object) -> Shown:
+        asked.append(arguments[-1])
+        return Shown({}, [], 1, None)
+
+    work = SimpleNamespace(of=of)
     predictor = Predictor(SimpleNamespace(work=work), SimpleNamespace())
     predictor.loaded, predictor.part, predictor.share = (None, None), io.StringIO(), Share(1, 3, 99)
     assert all(predictor.predict_step((number, 0, ["a"])) for number in range(4))
@@ -80,7 +102,7 @@ def test_two_processes_print_what_one_prints(model: Path, tmp_path: Path) -> Non
     assert one.stdout.count(b"\n") == 40
     assert two.stdout == one.stdout
     assert two.stderr == one.stderr
-    assert two.stderr.endswith(b"convert it with iconv\n")
+    assert two.stderr.endswith(b"with iconv\n")
     assert one.returncode == two.returncode == 2
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -95,6 +117,7 @@ CASES = {
     "consensus": (["--samples", "4", "--mbr", "chrf"], LINES),
     "demands": (["--prefix", "a", "--constraint", "fox", "--max-length", "12"], LINES),
     "json lines": (["--json-lines"], b'{"source": "dog", "prefix": "a"}\n\n{"source": "fox"}\n' * 9),
+    "nothing to say": (["--no-repeat-ngram", "1", "--max-length", "99", "--min-length", "99"], LINES),
     "a broken line": (["--json-lines"], b'{"source": "dog"}\n' * 1290 + b'{"source": 1}\n'),
     "an impossible demand": (["--constraint", "the quick brown fox"], b"\n" * 1290 + b"dog\n" * 20),
     "a forbidden token": (["--forbid", "nonsense"], LINES),

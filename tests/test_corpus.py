@@ -149,6 +149,16 @@ def test_an_empty_file(tmp_path, packing, content):
         assert message(read_text(path)).startswith(f"{path}: is empty")
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zip"])
+def test_a_packed_file_without_a_byte_is_empty_too(tmp_path, suffix):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(b"")
+    assert message(read_text(path)) == f"{path}: is empty; give a file with at least one line"
+    other = write(tmp_path / "en", b"1\n")
+    assert message(read_lines(other, path)) == message(read_lines(path, other)) == message(read_text(path))
+    assert message(read_text(path / "member")).startswith(f"{path / 'member'}: is empty" if suffix == ".zip" else "")
+
+
 def test_missing_file_and_folder(tmp_path):
     assert f"{tmp_path}/none.gz: cannot be read (No such file" in message(read_text(tmp_path / "none.gz"))
     assert f"{tmp_path}: cannot be read (Is a directory)" in message(read_text(tmp_path))
@@ -250,6 +260,10 @@ def test_limits_that_cannot_be(values):
         ([["a.de", "a.en"], []], (2, 1), ("source", "target"), "columns are those of a TSV, got 2 1"),
         ([["a.jsonl"]], (2, 1), ("source", "target"), "columns are those of a TSV, got 2 1"),
         ([["a.de", "a.en"], ["b.tsv"]], (1, 2), ("en", "de"), "keys are those of JSON lines and data sets, got en de"),
+        ([["a.de", "a.en"]], (1, 2), ("en", "de"), "data sets, got en de and none; leave them out$"),
+        ([["c.json"]], (1, 2), ("en", "de"), r"got en de and c.json; .* or end the name of JSON lines in \.jsonl$"),
+        ([["a.jsonl.d/b.tsv"]], (1, 2), ("en", "de"), "keys are those of JSON lines"),
+        ([["a.JSONL.gz"], ["b.ndjson"], ["c.zip/d.jsonl"]], (1, 2), ("en", "de"), None),
         ([["a.de", "a.en"], ["b.tsv"]], (2, 1), ("source", "target"), None),
         ([["hub:x"], ["b.tsv"]], (2, 1), ("en", "de"), None),
         ([["a.de", "a.en"]], (1, 2), ("source", "target"), None),
@@ -262,6 +276,41 @@ def test_columns_and_keys_of_nothing_are_refused(sets, columns, keys, message):
     else:
         with pytest.raises(ConfigError, match=message):
             check_fields(sets, columns, keys)
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.ndjson", "P.JSONL", "p.jsonl.gz", "p.ndjson.xz", "p.jsonl.zip"])
+def test_json_lines_are_told_by_the_end_of_the_name(tmp_path, name):
+    write(tmp_path / name, b'{"x": "a", "y": "b"}\n')
+    assert list(read_places([str(tmp_path / name)], keys=("x", "y"))) == [("a", "b")]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl_split/p.tsv", "p.jsonl/p", "p.jsonl.tsv", "p.jsonl.tsv.gz", "jsonl.tsv"])
+def test_a_table_with_jsonl_elsewhere_in_its_path_is_one(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write(tmp_path / name, b"a\tb\n")
+    assert list(read_places([str(tmp_path / name)])) == [("a", "b")]
+
+
+def test_members_of_an_archive_are_told_by_their_own_names(tmp_path):
+    path = tmp_path / "both.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("p.jsonl", '{"source": "a", "target": "b"}\n')
+        archive.writestr("p.tsv", "c\td\n")
+    assert list(read_places([f"{path}/p.jsonl"])) == [("a", "b")]
+    assert list(read_places([f"{path}/p.tsv"])) == [("c", "d")]
+
+
+def test_json_by_another_name_says_which_one_it_needs(tmp_path):
+    path = write(tmp_path / "p.json", b'{"source": "a", "target": "b"}\n')
+    assert message(read_places([str(path)])).endswith("other columns, or end the name of JSON lines in .jsonl")
+
+
+def test_a_text_without_a_whole_pair_is_blank():
+    for pairs in ([("a", " "), ("\u3000", "b")], [("", "")]):
+        with pytest.raises(CorpusError, match="mine: must have a pair with text on both sides, got blank ones alone"):
+            from_pairs(pairs, "mine").check_not_blank()
+    text = from_pairs([("", ""), ("a", "b")])
+    assert text.check_not_blank() is text
 
 
 def test_a_text_of_several_lines_is_one(tmp_path):

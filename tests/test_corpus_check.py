@@ -59,6 +59,17 @@ def test_blanks_duplicates_and_copies_are_counted_with_their_lines() -> None:
     assert not any(finding.is_fault for finding in found.values())
 
 
+def test_blank_pairs_alone_are_a_fault() -> None:
+    blank = [("", ""), ("hund", " "), ("", "dog")]
+    found = findings(blank)["blank"]
+    assert (found.is_fault, found.count) == (True, 3)
+    assert found.message == "all 3 pairs have a blank side, and training drops these: nothing is left"
+    found = findings(SOUND, held_out={"test": from_pairs(blank), "validation": from_pairs([*blank, ("neu", "new")])})
+    assert list(found) == ["blank in test"]
+    assert found["blank in test"].is_fault
+    assert found["blank in test"].message.startswith("all 3 pairs of test have a blank side")
+
+
 def test_pairs_that_are_held_out_and_trained_on_are_a_fault() -> None:
     test = from_pairs([SOUND[1], (SOUND[2][0], "something else"), ("neu", "new")], "test")
     found = findings(SOUND, held_out={"test": test})
@@ -227,6 +238,9 @@ def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
         (["pairs.tsv", "--vocabulary", "joint.model", "--model", "x"], "give --model or --vocabulary"),
         (["pairs.tsv", "--model", "x"], "not a model folder"),
         (["pairs.tsv", "--picture", "x.nothing"], "is no kind of picture"),
+        (["nowhere.tsv", "--picture", "x"], "x: is no kind of picture"),
+        (["nowhere.tsv", "--picture", ""], "end it in .png"),
+        (["nowhere.tsv", "--picture", ".png"], "end it in .png"),
         (["pairs.tsv", "--picture", "nowhere/x.png"], "cannot be written"),
         (["a", "b", "c"], "one place or two files"),
     ):
@@ -235,6 +249,10 @@ def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
         assert error.startswith("error: "), arguments
         assert message in error
         assert error.count("\n") == 1
+    assert not list(corpus.glob("*.png.png")) + list(corpus.glob(".png"))
+    (corpus / "blank").write_bytes(b"\n \n")
+    code, output, _ = command("blank", "blank")
+    assert (code, output.count("fault: all 2 pairs have a blank side")) == (1, 1)
     code, output, _ = command("broken")
     assert code == 1
     assert "fault: broken:2: is not UTF-8" in output

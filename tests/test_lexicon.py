@@ -1,19 +1,29 @@
 """Lexicons: Model 1 as it is defined, whatever the text is cut into."""
 
+import os
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from threading import Thread
 
 import oracles_lexicon as oracles
 import pytest
 import torch
+from lightning.pytorch import Callback
+from tiny import PAIRS, data_module, model_config, training_config, vocabulary
 from translators import packaged
 
 from seq2seq import lexicon as module
 from seq2seq import package
-from seq2seq.config import EOS_ID, UNK_ID
+from seq2seq.config import EOS_ID, UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError, PackageError
 from seq2seq.lexicon import CANDIDATES, ROUNDS, Lexicon
+from seq2seq.package import adding
+from seq2seq.package import folder as folder_module
+from seq2seq.training import train
+from seq2seq.translator import Translator
 from seq2seq.vocabulary import Vocabulary
 
 SOURCE = Vocabulary.train(["ein hund und eine katze schlafen im haus 7"], 13, kind="word")
@@ -134,6 +144,94 @@ def test_a_model_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
         package.add_lexicon(tmp_path, Meanwhile(lambda: learning(other)))
 
 
+def test_a_better_model_that_comes_in_the_last_moment_is_kept(tmp_path: Path, monkeypatch) -> None:
+    found, newer = (packaged(source=SOURCE, target=TARGET, seed=seed) for seed in (1, 2))
+    package.save(tmp_path, found.model, SOURCE, TARGET)
+    replace_files = adding.replace_files
+
+    def slow(folder: Path, contents: dict[str, bytes]) -> None:
+        training.start()
+        training.join(0.3)
+        replace_files(folder, contents)
+
+    training = Thread(target=package.save, args=(tmp_path, newer.model, SOURCE, TARGET), kwargs={"keep_lexicon": True})
+    monkeypatch.setattr(adding, "replace_files", slow)
+    lexicon = package.add_lexicon(tmp_path, corpus(1, 50))
+    training.join()
+    after = package.load(tmp_path)
+    assert after.lexicon is not None
+    assert torch.equal(after.lexicon.candidates, lexicon.candidates)
+    for name, weight in after.model.state_dict().items():
+        assert torch.equal(weight, newer.model.state_dict()[name])
+
+
+class AddLexicon(Callback):
+    """`seq2seq lexicon`, after the first epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:  # noqa: ARG002  # Lightning's
+        if trainer.current_epoch == 1:
+            package.add_lexicon(self.folder, PAIRS)
+
+
+def test_a_lexicon_that_is_added_while_training_stays(tmp_path: Path) -> None:
+    config, out = training_config(max_epochs=3), tmp_path / "out"
+    train(
+        model_config(), config, data_module(tmp_path / "cache", config), out, device="cpu", callbacks=[AddLexicon(out)]
+    )
+    after = package.load(out)
+    assert after.metadata.training["epochs"] > 1, "a better model came after the lexicon"
+    assert after.metadata.training["total"]["epochs"] == 3
+    assert after.lexicon is not None
+    assert torch.equal(after.lexicon.candidates, Lexicon.learn(PAIRS, vocabulary(), vocabulary()).candidates)
+
+
+def test_a_lexicon_is_kept_for_its_own_vocabularies_alone(tmp_path: Path) -> None:
+    found = packaged(source=SOURCE, target=TARGET)
+    other = Vocabulary.train(["a dog and cat sleep in the house 8"], 13, kind="word")
+    package.save(tmp_path, found.model, SOURCE, TARGET, keep_lexicon=True)
+    assert package.load(tmp_path).lexicon is None
+    for source, target, stays in [(SOURCE, TARGET, True), (SOURCE, other, False), (SOURCE, SOURCE, False)]:
+        package.save(tmp_path, found.model, SOURCE, TARGET)
+        package.add_lexicon(tmp_path, corpus(1, 50))
+        package.save(tmp_path, found.model, source, target, keep_lexicon=True)
+        assert (package.load(tmp_path).lexicon is not None) == stays
+        assert (tmp_path / "lexicon.safetensors").exists() == stays
+    package.save(tmp_path, found.model, SOURCE, TARGET)
+    package.add_lexicon(tmp_path, corpus(1, 50))
+    (tmp_path / "lexicon.safetensors").write_bytes(b"broken")
+    package.save(tmp_path, found.model, SOURCE, TARGET, keep_lexicon=True)
+    assert package.load(tmp_path).lexicon is None
+
+
+def test_a_lexicon_leaves_the_card_as_it_is(tmp_path: Path) -> None:
+    package.save(tmp_path, packaged(source=SOURCE, target=TARGET).model, SOURCE, TARGET)
+    card = tmp_path / "README.md"
+    card.write_bytes(b"gr\xfcn\r\n")
+    package.add_lexicon(tmp_path, corpus(1, 50))
+    assert card.read_bytes() == b"gr\xfcn\r\n"
+    card.unlink()
+    package.add_lexicon(tmp_path, corpus(1, 50))
+    assert not card.exists()
+    card.mkdir()
+    package.add_lexicon(tmp_path, corpus(1, 50))
+    assert card.is_dir()
+
+
+def test_a_lexicon_that_cannot_be_written_is_told_before_the_learning(tmp_path: Path, monkeypatch) -> None:
+    package.save(tmp_path, packaged(source=SOURCE, target=TARGET).model, SOURCE, TARGET)
+    text = Meanwhile(lambda: pytest.fail("it was learnt"))
+    (tmp_path / "lexicon.safetensors").mkdir()
+    with pytest.raises(PackageError, match=r"lexicon.safetensors: cannot be written \(Is a directory\)"):
+        package.add_lexicon(tmp_path, text)
+    (tmp_path / "lexicon.safetensors").rmdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PackageError, match=r"cannot be written \(Permission denied\)"):
+        package.add_lexicon(tmp_path, text)
+
+
 class Meanwhile:
     """Pairs, before which something happens each time that they are read."""
 
@@ -144,30 +242,61 @@ class Meanwhile:
         return iter(self.happens())
 
 
-def test_a_broken_lexicon_is_named(tmp_path: Path) -> None:
+def test_a_broken_lexicon_stops_short_lists_alone_and_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     found = packaged(source=SOURCE, target=TARGET)
     package.save(folder, found.model, SOURCE, TARGET)
     lexicon, path = package.add_lexicon(folder, corpus(1, 50)), folder / "lexicon.safetensors"
-    whole = path.read_bytes()
+    whole, plain = path.read_bytes(), Translator(found).translate("ein hund")
+
+    def check(fault: str) -> None:
+        loaded = package.load(folder)
+        assert loaded.lexicon is None
+        assert re.search(rf"lexicon\.safetensors: {fault}", loaded.lexicon_fault)
+        translator = Translator.load(folder)
+        assert translator.translate("ein hund") == plain
+        told = rf"needs a whole lexicon, got shortlist=2 and .*{fault}.*; make it again with seq2seq lexicon$"
+        for one in (translator, Translator(replace(loaded, lexicon=lexicon, lexicon_fault=""), loaded)):
+            with pytest.raises(ConfigError, match=told):
+                one.translate("ein hund", SearchConfig(shortlist=2))
+
     path.write_bytes(whole[:-1])
-    with pytest.raises(PackageError, match=r"lexicon\.safetensors: is truncated"):
-        package.load(folder)
+    check("is truncated")
+    path.write_bytes(whole[:-1] + b"x")
+    check("is not the file that was saved with config.json")
     path.unlink()
-    with pytest.raises(PackageError, match=r"lexicon\.safetensors: is missing"):
-        package.load(folder)
+    check("is missing")
+    package.add_lexicon(folder, corpus(1, 50))
+    assert path.read_bytes() == whole
+    Translator.load(folder).translate("ein hund", SearchConfig(shortlist=2))
     wrong = [
         (Lexicon(lexicon.candidates[1:], lexicon.always), "must be a lexicon of 13 source tokens and 13 target tokens"),
         (Lexicon(lexicon.candidates + 9, lexicon.always), "must be a lexicon of 13"),
         (Lexicon(lexicon.candidates, lexicon.always - 9), "must be a lexicon of 13"),
         (Lexicon(lexicon.candidates.float(), lexicon.always), "must be a lexicon of 13"),
     ]
-    for one, message in wrong:
+    for one, fault in wrong:
         package.save(folder, found.model, SOURCE, TARGET, lexicon=one)
-        with pytest.raises(PackageError, match=rf"lexicon\.safetensors: {message}"):
-            package.load(folder)
+        check(fault)
     with pytest.raises(PackageError, match="is no lexicon"):
         Lexicon.from_bytes(b"nonsense", 13, 13)
+
+
+def test_a_lexicon_that_goes_while_loading_is_no_fault(tmp_path: Path, monkeypatch) -> None:
+    found = packaged(source=SOURCE, target=TARGET)
+    package.save(tmp_path, found.model, SOURCE, TARGET)
+    package.add_lexicon(tmp_path, corpus(1, 50))
+    read = folder_module._read
+
+    def interrupted(folder: Path, name: str) -> bytes:
+        if name == "lexicon.safetensors":
+            package.save(tmp_path, found.model, SOURCE, TARGET)
+        return read(folder, name)
+
+    monkeypatch.setattr(folder_module, "_read", interrupted)
+    loaded = package.load(tmp_path)
+    assert loaded.lexicon is None
+    assert loaded.lexicon_fault == ""
 
 
 def test_a_lexicon_keeps_so_many_candidates() -> None:

@@ -1,19 +1,24 @@
 """A model folder gives back what was saved, and says what is wrong with it."""
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from configurations import SMALL, configurations, name
+from started import PROCESSES
 
 from seq2seq import package
 from seq2seq.config import ModelConfig
 from seq2seq.errors import PackageError
+from seq2seq.lexicon import Lexicon
 from seq2seq.model import Seq2Seq
 from seq2seq.package import folder as folder_module
+from seq2seq.package import replacing
 from seq2seq.vocabulary import Vocabulary
 
 SOURCE = Vocabulary.train(["ab ba abba", "cab"], 40, kind="char")
@@ -179,6 +184,71 @@ def test_a_save_while_loading_is_no_fault(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(folder_module, "_read", interrupted)
     assert torch.equal(logits(package.load(tmp_path).model), logits(new[0]))
+
+
+def save_often(folder: Path, lexicon: Lexicon | None) -> None:
+    for _ in range(30):
+        save(folder, lexicon=lexicon)
+
+
+def test_two_processes_that_save_at_once_leave_a_whole_folder(tmp_path: Path) -> None:
+    lexicon = Lexicon(torch.zeros(len(SOURCE), 1, dtype=torch.int32), torch.tensor([1, 3], dtype=torch.int32))
+    savers = [PROCESSES.Process(target=save_often, args=(tmp_path, one)) for one in (lexicon, None)]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert [saver.exitcode for saver in savers] == [0, 0]
+    found = package.load(tmp_path)
+    assert found.lexicon_fault == ""
+    assert torch.equal(logits(found.model), logits(build()))
+    assert (found.lexicon is not None) == (tmp_path / "lexicon.safetensors").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_save_waits_for_another_and_a_load_does_not(tmp_path: Path) -> None:
+    old = save(tmp_path, seed=1)
+    with replacing.alone_in(tmp_path):
+        other = Thread(target=save, args=(tmp_path, 2))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()
+        assert torch.equal(logits(package.load(tmp_path).model), logits(old))
+    other.join()
+    assert torch.equal(logits(package.load(tmp_path).model), logits(build(seed=2)))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_there_are_no_locks_a_save_works(tmp_path: Path, monkeypatch, known: bool) -> None:
+    def flock(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if known:
+        monkeypatch.setattr(replacing.fcntl, "flock", flock)
+    else:
+        monkeypatch.setattr(replacing, "fcntl", None)
+    for seed in (1, 2):
+        model = save(tmp_path, seed=seed)
+        assert torch.equal(logits(package.load(tmp_path).model), logits(model))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    save(tmp_path, seed=1)
+    (tmp_path / ".lock").write_bytes(b"")
+    (tmp_path / ".saving").mkdir()
+    (tmp_path / ".saving" / "model.safetensors").write_bytes(b"half")
+    save(tmp_path, seed=2)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_the_old_model_stays(tmp_path: Path) -> None:
+    old = save(tmp_path, seed=1)
+    (tmp_path / "README.md").unlink()
+    (tmp_path / "README.md").mkdir()
+    with pytest.raises(PackageError, match=r"cannot be written \(README.md: Is a directory\); choose another place"):
+        save(tmp_path, seed=2)
+    assert torch.equal(logits(package.load(tmp_path).model), logits(old))
 
 
 @pytest.fixture(scope="module")

@@ -217,6 +217,37 @@ def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
     assert result.stderr == "error: pairs.tsv has too few different sentences to hold some out, 3; give hundreds\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "foo"], "device must be one of "),
+        (["--devices", 0], "devices and nodes must be at least 1, got 0 and 1"),
+        (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),
+        (["--wandb", " "], "--wandb needs the "),
+        (["--languages", "de", "--smoke"], "--languages takes two names, source and target, got de --smoke"),
+    ],
+)
+def test_parallel_tells_a_wrong_flag_before_it_reads(arguments, message, tmp_path):
+    """The text is not even there."""
+    result = run("parallel.py", "nowhere.tsv", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("blank", ["--validation", "--test"])
+def test_parallel_refuses_blank_sets_before_it_reads_the_others(blank, tmp_path):
+    (tmp_path / "train.tsv").write_text("a\tb\n" * 3)
+    (tmp_path / "blank.tsv").write_text(" \tb\na\t\n" * 3)
+    sets = {"--validation": "train.tsv", "--test": "train.tsv", blank: "blank.tsv"}
+    result = run("parallel.py", "train.tsv", *(word for pair in sets.items() for word in pair), cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: blank.tsv: must have a pair with text on both sides, got blank ones alone; give other text\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_no_recipe_hides_a_module_of_python():
     """A script's own folder comes first on Python's path: with a `numbers.py` there, `import numbers` finds that."""
     assert not {path.stem for path in (started.ROOT / "recipes").glob("*.py")} & set(sys.stdlib_module_names)

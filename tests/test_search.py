@@ -203,6 +203,7 @@ def test_coverage_of_a_token_that_is_never_looked_at_is_finite() -> None:
         ({"temperature": 2.0}, "temperature is for sampling"),
         ({"top_k": 2}, "top_k is for sampling, got top_k=2 and samples=0; give samples, or leave it out"),
         ({"top_p": 0.5}, "top_p is for sampling"),
+        ({"samples": 3, "beam_size": 3}, "beam_size chooses among a beam's"),
         ({"samples": 3, "n_best": 2}, "n_best chooses among a beam's"),
         ({"samples": 3, "patience": 2.0}, "patience chooses among"),
         ({"samples": 3, "coverage_penalty": 0.2}, "coverage_penalty chooses among"),

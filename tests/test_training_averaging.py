@@ -119,14 +119,14 @@ def test_models_that_do_not_belong_together_are_named(three: list[Path], tmp_pat
         package.average([three[0], tmp_path / "nowhere"])
 
 
-def test_the_command_averages(three: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_averages(three: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from seq2seq.cli.app import run
 
     folders = [str(folder) for folder in three]
     with pytest.raises(SystemExit) as ended:
         run(["average", *folders, "--out", str(tmp_path / "mean")])
     assert ended.value.code in (0, None)
-    assert "the mean of 3 models" in capsys.readouterr().out
+    assert "the mean of 3 models" in capfd.readouterr().out
     same(
         dict(package.load(tmp_path / "mean").model.named_parameters()),
         dict(package.average(three).model.named_parameters()),
@@ -134,8 +134,32 @@ def test_the_command_averages(three: list[Path], tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         run(["average", *folders, "--out", folders[1]])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --out must be another folder")
+    assert capfd.readouterr().err.startswith("error: --out must be another folder")
     assert json.loads((tmp_path / "mean" / "config.json").read_text())["training"] == {"averaged": folders}
+
+
+def test_an_average_replaces_nothing(
+    three: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seq2seq.cli.app import run
+
+    def average_into(out: Path) -> tuple[int | str | None, str]:
+        with pytest.raises(SystemExit) as ended:
+            run(["average", *map(str, three), "--out", str(out)])
+        return ended.value.code, capfd.readouterr().err
+
+    (tmp_path / "empty").mkdir()
+    assert average_into(tmp_path / "empty")[0] in (0, None)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(package, "average", lambda _: pytest.fail("they were averaged"))
+    for name, there in [("mine", "with notes.txt in it"), ("empty", "with README.md in it"), ("file", "(Not a dir")]:
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        code, told = average_into(tmp_path / name)
+        assert code == 2
+        assert told.startswith(f"error: --out must be a new or empty folder, got {tmp_path / name} {there}")
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(("rate", "better"), [(0.02, False), (0.2, True)])

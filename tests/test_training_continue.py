@@ -269,6 +269,32 @@ def test_a_restart_that_is_refused_loses_nothing(unfinished):
     shutil.rmtree(kept)
 
 
+def test_what_no_training_has_made_is_not_touched(tmp_path):
+    names = ["README.md", "log/my.log", "checkpoints/best.ckpt", "models/mine/x"]
+    for name in names:
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("mine")
+    for options in ({}, {"smoke": True}, {"restart": True}):
+        with pytest.raises(TrainingError, match=r"got .*out, whose README.md is of something else; choose another"):
+            reverse(tmp_path / "out", **options)
+    (tmp_path / "out" / "README.md").unlink()
+    reverse(tmp_path / "out", max_epochs=1)
+    reverse(tmp_path / "out", max_epochs=1, restart=True)
+    assert [(tmp_path / "out" / name).read_text() for name in names[1:]] == ["mine"] * 3
+
+
+def test_a_model_whose_states_are_gone_is_not_replaced_by_chance(tmp_path):
+    out = reverse(tmp_path / "run", max_epochs=1, smoke=True)
+    reverse(out, max_epochs=1)
+    shutil.rmtree(out / "checkpoints")
+    weights = (out / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="run holds a model and no state of its training; --restart"):
+        reverse(out, max_epochs=1, seed=3)
+    assert (out / "model.safetensors").read_bytes() == weights
+    reverse(out, max_epochs=1, seed=3, restart=True)
+    assert (out / "model.safetensors").read_bytes() != weights
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):
     out = reverse(tmp_path / "run", max_epochs=1)
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}

@@ -18,7 +18,7 @@ from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError, PackageError
 from seq2seq.model import Seq2Seq
 from seq2seq.search import EnsembleState
-from seq2seq.translator import Translator, is_reported, report
+from seq2seq.translator import Request, Translator, is_reported, report
 from seq2seq.translator import batches as batches_module
 from seq2seq.translator import ensemble as ensemble_module
 from seq2seq.translator.batches import Budget
@@ -90,6 +90,21 @@ def test_translate_gives_what_it_is_given(translator: Translator) -> None:
             translator.score(*texts)
     assert [found[1], found[3]] == ["", ""]
     assert all(found[number] for number in (0, 2, 4, 5))
+
+
+def test_what_is_no_text_is_named(translator: Translator) -> None:
+    for call, message in [
+        (lambda: translator.translate(["dog", None]), r"texts\[1\] must be a string, got None"),
+        (lambda: translator.translate(None), "texts must be strings or Requests, got None"),
+        (lambda: translator.score(["dog", "a"], ["dog", 3]), r"targets\[1\] must be a string, got 3"),
+        (lambda: Request(3), "a request's text must be a string, got 3"),
+        (lambda: Request("dog", prefix=None), "a request's prefix must be a string, got None"),
+        (lambda: Request("dog", constraints=("a", 3)), r"constraints\[1\] must be a string, got 3"),
+        (lambda: Request("dog", constraints=3), "constraints must be a tuple of phrases, got 3"),
+        (lambda: list(translator.translate_stream(["a"] * 5 + [b"b"], SEARCH, block=2)), r"texts\[5\] must be"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            call()
 
 
 def test_blank_texts_do_not_reach_the_model(translator: Translator, monkeypatch) -> None:
@@ -216,6 +231,9 @@ def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
     first = next(stream)
     assert len(read) == 3
     agree([first, *stream], translator.generate(TEXTS, SEARCH))
+    assert list(translator.translate_stream("dog", SEARCH)) == translator.generate("dog", SEARCH)
+    with pytest.raises(ConfigError, match="block must be at least 1, got 0"):
+        translator.translate_stream(["a", "b"], block=0)
 
 
 @pytest.mark.parametrize("width", [1, 5, 400])
@@ -251,6 +269,14 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     for device in ("cuda:77", "toaster", "meta", "hpu", *([] if torch.cuda.is_available() else ["gpu"])):
         with pytest.raises(ConfigError, match=f"device must be one that this machine has, got '{device}'"):
             Translator.load(tmp_path, device)
+
+
+def test_groups_that_spell_one_text_by_different_tokens_say_it_once(translator: Translator) -> None:
+    config = SearchConfig(beam_size=60, beam_groups=20, n_best=60, max_length=2, length_penalty="none")
+    found = translator.generate(["a fox", "dog"], config)
+    for own in found:
+        assert len({one.text for one in own}) == len(own) > 1
+        assert [one.score for one in own] == sorted((one.score for one in own), reverse=True)
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +329,32 @@ def test_a_report_leaves_no_older_test_set_and_a_trial_a_full_one(translator: Tr
     report(tmp_path, ["dog"], [["fox"]], search=SEARCH, smoke=True)
     assert {path.stem for path in (tmp_path / "test").iterdir()} == {"source", "reference", "translation"}
     assert (tmp_path / "test" / "source.txt").read_text() == "lazy\n" * 30
+
+
+def test_a_report_removes_nothing_that_no_report_has_made(translator: Translator, tmp_path: Path) -> None:
+    package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
+    report(tmp_path, ["a fox"], [["dog"], ["fox"], ["a"]], search=SEARCH)
+    mine = [tmp_path / "test" / f"reference{name}.txt" for name in ("_notes", "s", "02", "2024")]
+    for path in mine:
+        path.write_text("mine")
+    report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
+    ours = {"source.txt", "reference.txt", "translation.txt"}
+    assert {path.name for path in (tmp_path / "test").iterdir()} == ours | {path.name for path in mine}
+
+
+def test_a_report_keeps_the_bytes_of_the_card(translator: Translator, tmp_path: Path) -> None:
+    package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
+    card = tmp_path / "README.md"
+    card.write_bytes(b"gr\xfcn\r\nund gelb\n")
+    for _ in range(2):
+        report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
+        assert card.read_bytes().startswith(b"gr\xfcn\r\nund gelb\n\n## Test set\n\n1 sentences (sha256:")
+        assert card.read_bytes().count(b"## Test set") == 1
+    card.unlink()
+    card.mkdir()
+    with pytest.raises(PackageError, match=r"README.md: cannot be written \(Is a directory\); make room for it"):
+        report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
+    assert not (tmp_path / "README.md.part").exists()
 
 
 def test_a_report_that_cannot_be_written_is_one_line_after_the_scores(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.cli.lines import print_out
 from seq2seq.errors import ConfigError
 
 
@@ -17,6 +18,7 @@ def average(
     """Average the weights of several models, such as the last ones of a training, into a new model folder."""
     if any(out.exists() and model.exists() and out.samefile(model) for model in models):
         raise ConfigError(f"--out must be another folder than what is averaged, got {out}; choose another")
+    _check_free(out)
     from seq2seq import package
 
     found = package.average(models)
@@ -29,4 +31,16 @@ def average(
         training=found.metadata.training,
         lexicon=found.lexicon,
     )
-    print(f"the mean of {len(models)} models is in {out}")
+    print_out(f"the mean of {len(models)} models is in {out}")
+
+
+def _check_free(out: Path) -> None:
+    """What is in a folder may be somebody's only copy."""
+    try:
+        there = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    except OSError as error:
+        raise ConfigError(
+            f"--out must be a new or empty folder, got {out} ({error.strerror}); choose another"
+        ) from None
+    if there:
+        raise ConfigError(f"--out must be a new or empty folder, got {out} with {there[0]} in it; choose another")

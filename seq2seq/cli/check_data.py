@@ -27,16 +27,18 @@ def check_data(
     keys: Keys = ("source", "target"),
     examples: Annotated[int, typer.Option(min=0, help="How many of each finding to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Draw the histograms into this file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the histograms into this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Look for what makes a training fail or its scores lie; exit code 1 if there is such a fault."""
     from seq2seq.cli.lines import Output
     from seq2seq.corpus import check_fields, read_places
     from seq2seq.corpus.check import check_data as check
-    from seq2seq.corpus.check import draw_report
+    from seq2seq.corpus.check import check_picture, draw_report
 
     if model is not None and vocabulary:
         raise ConfigError("give --model or --vocabulary, got both; a model folder holds its vocabularies")
+    if picture is not None:
+        check_picture(picture)
     check_fields([texts, validation, test], columns, keys)
     held_out = {
         name: read_places(places, columns, keys)

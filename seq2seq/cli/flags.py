@@ -7,6 +7,18 @@ from typing import Annotated
 
 import typer
 
+from seq2seq.errors import ConfigError
+
+
+def check_languages(languages: tuple[str, str]) -> tuple[str, str]:
+    """Refuse a flag that is taken for a language because one of the two was left out."""
+    if any(language.startswith("-") for language in languages):
+        raise ConfigError(
+            f"--languages takes two names, source and target, got {' '.join(languages)}; give both before other flags"
+        )
+    return languages
+
+
 Out = Annotated[Path, typer.Option(help="The run's folder: the model, its scores and what it takes to go on.")]
 Data = Annotated[Path, typer.Option(help="The corpus's folder.")]
 Epochs = Annotated[int | None, typer.Option(help="Readings of the training text, in place of the recipe's number.")]
@@ -21,7 +33,7 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="Two batches of everything,
 Texts = Annotated[
     list[str],
     typer.Argument(
-        help="Two files line by line, a TSV, JSON lines (.jsonl) or a data set (hub:NAME or hub:NAME:PART).",
+        help="Two files line by line, a TSV, JSON lines (.jsonl, .ndjson) or a data set (hub:NAME or hub:NAME:PART).",
         show_default=False,
     ),
 ]
@@ -29,4 +41,6 @@ Validation = Annotated[list[str], typer.Option(help="Validation pairs, likewise;
 Test = Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")]
 Columns = Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")]
 Keys = Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")]
-Languages = Annotated[tuple[str, str], typer.Option(help="Of source and target, for the model card.")]
+Languages = Annotated[
+    tuple[str, str], typer.Option(help="Of source and target, for the model card.", callback=check_languages)
+]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seq2seq.cli.flags import Columns, Keys, Texts
+from seq2seq.cli.lines import print_out
 from seq2seq.cli.options import Model
 
 
@@ -29,7 +30,7 @@ def lexicon(
     text = read_places(texts, columns, keys)
     found = add_lexicon(model, text, frequent=FREQUENT if frequent is None else frequent)
     candidates = (found.candidates >= 0).sum(dim=1)
-    print(
+    print_out(
         f"{len(candidates):,} source tokens with {float(candidates.float().mean()):.0f} candidates on average, and "
         f"{len(found.always):,} target tokens on every list, are in {model}; translate with --shortlist 10"
     )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import io
+import math
 import os
 import select
 import stat
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from seq2seq.errors import ConfigError, CorpusError, Seq2SeqError
 
@@ -21,7 +22,7 @@ CHUNK = 1 << 16
 """Bytes asked for at a time: what a pipe holds."""
 
 
-def read_blocks(descriptor: int, name: str, size: int) -> Iterator[list[str]]:
+def read_blocks(descriptor: int, name: str, size: int) -> Generator[list[str]]:
     """The lines of an open file, in blocks of at most `size`; fewer where no more are there yet.
 
     So a slow writer is answered line by line, and a fast one in large batches.
@@ -29,29 +30,33 @@ def read_blocks(descriptor: int, name: str, size: int) -> Iterator[list[str]]:
     Raises:
         CorpusError: at a line that is not UTF-8 or holds NUL, after the lines before it.
     """
+    chunks = iter(lambda: _read(descriptor, name), b"")
+    yield from _blocks(chunks, lambda: _is_ready(descriptor), name, size)
+
+
+def _blocks(chunks: Iterator[bytes], is_ready: Callable[[], bool], name: str, size: int) -> Generator[list[str]]:
+    """The lines that chunks of bytes make up; a chunk for which one would have to wait is not waited for."""
     number, lines, rest = 0, list[str](), bytearray()
-    while chunk := _read(descriptor, name):
-        rest += chunk
-        if b"\n" in chunk:
-            *complete, rest = rest.split(b"\n")
-            for raw in complete:
-                number += 1
-                try:
+    fault = None
+    try:
+        for chunk in chunks:
+            rest += chunk
+            if b"\n" in chunk:
+                *complete, rest = rest.split(b"\n")
+                for raw in complete:
+                    number += 1
                     lines.append(_decode(bytes(raw), number, name))
-                except CorpusError:
-                    yield lines
-                    raise
-        while len(lines) >= size or (lines and not _is_ready(descriptor)):
-            yield lines[:size]
-            lines = lines[size:]
-    if rest:
-        try:
+            while len(lines) >= size or (lines and not is_ready()):
+                yield lines[:size]
+                lines = lines[size:]
+        if rest:
             lines.append(_decode(bytes(rest), number + 1, name))
-        except CorpusError:
-            yield lines
-            raise
-    if lines:
-        yield lines
+    except CorpusError as error:
+        fault = error
+    for start in range(0, len(lines), size):
+        yield lines[start : start + size]
+    if fault:
+        raise fault
 
 
 def _read(descriptor: int, name: str) -> bytes:
@@ -66,13 +71,14 @@ def _decode(raw: bytes, number: int, name: str) -> str:
     raw = raw.removesuffix(b"\r")
     if number == 1:
         raw = raw.removeprefix(codecs.BOM_UTF8)
+        if raw.startswith(b"BZh") and raw[4:10] == b"1AY&SY":
+            raise CorpusError(f"{name}:1: is packed by bzip2, must be text; unpack it with bunzip2")
     try:
         line = raw.decode()
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{name}:{number}: is not UTF-8 (0x{raw[error.start]:02x} at byte {error.start + 1} of the line); "
-            "convert it with iconv"
-        ) from None
+        from seq2seq.corpus.files import why_not_utf8
+
+        raise CorpusError(f"{name}:{number}: {why_not_utf8(raw, error)}") from None
     if "\0" in line:
         raise CorpusError(f"{name}:{number}: holds NUL, so it is no text; remove it or give another file")
     return line
@@ -104,7 +110,11 @@ class Output:
 
     def write(self, text: str) -> None:
         """Write all of `text`. A reader that has gone ends the program, quietly."""
-        content = memoryview(text.encode("utf-8", errors="replace"))
+        self.write_bytes(text.encode("utf-8", errors="replace"))
+
+    def write_bytes(self, text: bytes) -> None:
+        """The same for text that is encoded."""
+        content = memoryview(text)
         try:
             if content:
                 self._empty()
@@ -138,6 +148,56 @@ class Output:
 
     def _fault(self, error: OSError) -> Seq2SeqError:
         return Seq2SeqError(f"{self.name}: cannot be written ({error.strerror}); choose another place")
+
+
+class Printed(io.RawIOBase):
+    """Where `print` writes to: standard output, as `Output` does.
+
+    Attributes:
+        fault: how that ended, if it did; from then on nothing is written, and what prints goes on with its work.
+    """
+
+    name = "<stdout>"
+
+    def __init__(self) -> None:
+        self.output = Output()
+        self.fault: Seq2SeqError | SystemExit | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.output.descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self.output.descriptor)
+
+    def write(self, content: Any) -> int:
+        if self.fault is None:
+            try:
+                self.output.write_bytes(content)
+            except (Seq2SeqError, SystemExit) as fault:
+                self.fault = fault
+        return len(content)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Within it `print` can write any text, and nothing is left in a buffer; what goes wrong is raised at the end.
+
+    Raises:
+        Seq2SeqError: if standard output could not be written.
+        SystemExit: if its reader has gone.
+    """
+    if sys.stdout is None:  # It is closed, and what is printed goes nowhere.
+        yield
+        return
+    printed = Printed()
+    encoding = sys.stdout.encoding
+    with redirect_stdout(io.TextIOWrapper(printed, encoding=encoding, errors="replace", write_through=True)):
+        yield
+    if printed.fault:
+        raise printed.fault
 
 
 class LineCounter:
@@ -177,15 +237,13 @@ def refuse_overwriting(inputs: Sequence[Path | None], output: Path | None) -> No
 
 
 def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:
-    """Standard input or a file, compressed or not, in blocks of lines."""
+    """Standard input or a file, packed or not, in blocks of lines."""
+    from seq2seq.corpus.files import PACKINGS
+
     if path is None:
         yield from read_blocks(0, "standard input", size)
-    elif path.suffix in (".gz", ".xz", ".zip"):
-        from seq2seq.corpus import read_text
-
-        lines = read_text(path)
-        while block := list(islice(lines, size)):
-            yield block
+    elif path.suffix in PACKINGS or any(parent.suffix == ".zip" and parent.is_file() for parent in path.parents):
+        yield from _blocks(_unpacked(path), lambda: True, str(path), size)
     else:
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -195,6 +253,16 @@ def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:
             yield from read_blocks(descriptor, str(path), size)
         finally:
             os.close(descriptor)
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    """What is in a packed file, in chunks."""
+    from seq2seq.corpus.files import faults_of_reading, open_bytes
+
+    with faults_of_reading(path), open_bytes(path) as file:
+        content: Any = file
+        # All that can be unpacked before a fault is given; read would lose it.
+        yield from iter(lambda: content.read1(CHUNK), b"")
 
 
 def read_aligned(paths: Sequence[Path]) -> list[list[str]]:
@@ -214,3 +282,8 @@ def read_aligned(paths: Sequence[Path]) -> list[list[str]]:
 def print_out(text: str) -> None:
     """A line on standard output."""
     Output().write(f"{text}\n")
+
+
+def finite(value: float) -> float | None:
+    """JSON has no word for infinity."""
+    return value if math.isfinite(value) else None

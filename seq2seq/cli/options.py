@@ -9,6 +9,7 @@ A command takes a group as one argument. `with_options` shows its fields to type
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -143,12 +144,26 @@ class MachineOptions:
         "probabilities"
     )
 
-    def load(self, models: Sequence[Path]) -> Translator:
-        """The translator, on this machine."""
+    def check(self, models: Sequence[Path]) -> None:
+        """Refuse what cannot be, before anything is read.
+
+        Raises:
+            ConfigError: with the reason.
+        """
+        cores = os.cpu_count() or 1
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}; leave it out to use all cores")
+        if self.threads is not None and self.threads > cores:
+            raise ConfigError(
+                f"threads must be at most the cores of this machine, {cores}, got {self.threads}; "
+                "leave it out to use all of them"
+            )
         if self.mean != "probabilities" and len(models) == 1:
             raise ConfigError(f"mean is of several models, got {self.mean} and one model; leave it out")
+
+    def load(self, models: Sequence[Path]) -> Translator:
+        """The translator, on this machine."""
+        self.check(models)
         import torch
 
         from seq2seq.translator import Translator

@@ -84,12 +84,14 @@ class Predictor(LightningModule):
         share = replace(self.share, rank=(self.share.rank + number) % self.share.ranks)
         try:
             shown = self.job.work.of(lines, before, *self.loaded, share)
-            write(self.part, json.dumps(shown))
+            write(self.part, json.dumps([shown.lines, shown.speechless]))
         except Seq2SeqError as error:
             self.faults.tell(error, number)
             return False
-        self.counter.add(len(lines))
-        return True
+        self.counter.add(shown.before)
+        if shown.fault:
+            self.faults.tell(shown.fault, number, shown.before)
+        return shown.fault is None
 
     def on_predict_end(self) -> None:
         self.counter.end()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from seq2seq.errors import ConfigError, one_line_errors
+from seq2seq.cli.lines import printing
+from seq2seq.errors import ConfigError, Seq2SeqError, one_line_errors
+
+if TYPE_CHECKING:
+    from seq2seq.config import SearchConfig
 
 # typer carries its own copy of click or uses click itself, as the version goes.
 UsageFault: Any = typer.BadParameter.__mro__[2]
@@ -18,7 +24,9 @@ UsageFault: Any = typer.BadParameter.__mro__[2]
 
 def run_app(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
     """Run one command line of an app, and end with its exit code."""
-    with one_line_errors():
+    if sys.stderr is None:  # It is closed: no file that is opened may take its place.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # open to the end
+    with one_line_errors(), printing():
         try:
             code = app(args=list(arguments), prog_name=name, standalone_mode=False)
         except UsageFault as fault:
@@ -36,6 +44,38 @@ def given(fault: Any) -> str:
     """The wrong value, where the message does not repeat it: what typer checks with pydantic leaves it out."""
     errors = getattr(fault.__cause__, "errors", None)
     return f", got {errors()[0]['input']!r}" if errors else ""
+
+
+@contextmanager
+def explained_memory(task: str, remedy: str) -> Iterator[None]:
+    """Turn a lack of memory into one line.
+
+    Args:
+        task: what was too large, after "out of memory".
+        remedy: what makes it smaller.
+
+    Raises:
+        Seq2SeqError: if there was not enough of it.
+    """
+    try:
+        yield
+    except Seq2SeqError:
+        raise
+    except Exception as error:
+        from seq2seq.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise Seq2SeqError(f"out of memory {task}; {remedy}") from None
+
+
+def memory_of(config: SearchConfig) -> tuple[str, str]:
+    """For `explained_memory`: what takes most of it in translating, and how it takes less."""
+    name = "samples" if config.samples else "beam_size"
+    return (
+        f"in translating with {name}={getattr(config, name)}",
+        f"lower --{name.replace('_', '-')}, or divide long lines",
+    )
 
 
 def make_folder(path: Path) -> None:

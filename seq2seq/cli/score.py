@@ -25,6 +25,7 @@ from seq2seq.cli.options import (
     option,
     with_options,
 )
+from seq2seq.cli.running import explained_memory, memory_of
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def evaluate(
     config = search.config(translator)
     translator.check(config, utility=mbr)
     translations = []
-    with Output(output_path) if output_path else nullcontext() as output, LineCounter(shown=True) as counter:
+    with (
+        Output(output_path) if output_path else nullcontext() as output,
+        LineCounter(shown=True) as counter,
+        explained_memory(*memory_of(config)),
+    ):
         for best, *_ in translator.translate_stream(sources, config, utility=mbr):
             translations.append(best.text)
             counter.add(1)
@@ -98,7 +103,8 @@ def score(
         return
     second, *references = others
     for judge in judges:
-        found = metrics.paired_bootstrap(judge, first, second, references, samples=samples or 1000)
+        with explained_memory(f"in comparing with samples={samples or 1000}", "lower --samples"):
+            found = metrics.paired_bootstrap(judge, first, second, references, samples=samples or 1000)
         if as_json:
             print_out(json.dumps(asdict(found), ensure_ascii=False))
             continue

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 from collections.abc import Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.lines import LineCounter, Output, refuse_overwriting
+from seq2seq.cli.lines import LineCounter, Output, finite, refuse_overwriting
 from seq2seq.cli.options import MachineOptions, Models, with_options
-from seq2seq.errors import CorpusError
+from seq2seq.cli.running import explained_memory
+from seq2seq.errors import CorpusError, tell
 
 Pair = tuple[str, str]
 
@@ -47,17 +46,18 @@ def score_pairs(
         block = [first, *islice(pairs, BLOCK - 1)]
         while block:
             shown = []
-            found = translator.score([pair[0] for pair in block], [pair[1] for pair in block])
+            with explained_memory("in scoring", "divide long lines"):
+                found = translator.score([pair[0] for pair in block], [pair[1] for pair in block])
             for pair, one in zip(block, found, strict=True):
                 total, tokens, lines = total + one.score, tokens + len(one.token_scores), lines + 1
                 if as_json:
                     facts = {
                         "source": pair[0],
                         "target": pair[1],
-                        "log_prob": one.score,
-                        "perplexity": _finite(one.perplexity),
+                        "log_prob": finite(one.score),
+                        "perplexity": finite(one.perplexity),
                         "tokens": one.tokens,
-                        "token_scores": one.token_scores,
+                        "token_scores": [finite(score) for score in one.token_scores],
                     }
                     shown.append(json.dumps(facts, ensure_ascii=False) + "\n")
                 else:
@@ -65,10 +65,7 @@ def score_pairs(
             output.write("".join(shown))
             counter.add(len(block))
             block = list(islice(pairs, BLOCK))
-    print(
-        f"{lines:,} pairs, {tokens:,} tokens: log-probability {total:.2f}, perplexity {perplexity(total, tokens):.4f}",
-        file=sys.stderr,
-    )
+    tell(f"{lines:,} pairs, {tokens:,} tokens: log-probability {total:.2f}, perplexity {perplexity(total, tokens):.4f}")
 
 
 def _pairs(source: Path, target: Path) -> Iterator[Pair]:
@@ -86,8 +83,3 @@ def _pairs(source: Path, target: Path) -> Iterator[Pair]:
                 f"both files must have as many lines, got {number - 1} in {short} and more in {long}; align them"
             )
         yield one, other
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no word for infinity."""
-    return value if math.isfinite(value) else None

@@ -27,7 +27,7 @@ from typing import IO, Any
 from seq2seq import errors
 from seq2seq.cli.lines import Output, open_blocks
 from seq2seq.cli.options import MachineOptions, SearchOptions
-from seq2seq.cli.translate import Work
+from seq2seq.cli.translate import Speechless, Work
 from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -60,15 +60,21 @@ class Job:
                 yield before, block
 
     def part(self, rank: int) -> Path:
-        """Where a process writes: for each block a line of JSON, from the line's number in it to what is shown."""
+        """Where a process writes: for each block a line of JSON, from the line's number in it to what is shown, and
+        the numbers of the speechless."""
         return self.folder / f"part-{rank}"
 
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """What went wrong in a process: the user's mistake that the block holds, or -1 for all blocks."""
+    """What went wrong in a process: the user's mistake that the block holds, or -1 for all blocks.
+
+    All processes find a faulty line, and show their shares of those `before` it; other mistakes are found by one of
+    them, and leave the block incomplete.
+    """
 
     block: int
+    before: int
     kind: str
     message: str
 
@@ -87,17 +93,22 @@ def translate_together(
     Raises:
         Seq2SeqError: as one process would, after the lines before the fault.
     """
+    machine.check(models)
     check(machine, devices)
     for folder in models:
         if not (folder / "config.json").is_file():
             # What else may be wrong with it is found when it is read; this is found before the input is.
             raise PackageError(f"{folder}: is not a model folder (it has no config.json); give one that a recipe left")
-    with temporary_folder() as (folder, children), Output(output_path) as output:
+    with (
+        temporary_folder() as (folder, children),
+        Speechless(work.name) as speechless,
+        Output(output_path) as output,
+    ):
         shown = output_path is not None or not os.isatty(1)
         job = Job(work, models, search, machine, devices, folder, free_port(), shown)
         count, broken = keep_blocks(job, input_path)
         fault = run(job, children) if count else None
-        merge(job, output, count if fault is None else fault.block)
+        merge(job, output, speechless, count if fault is None else fault.block + (fault.before > 0))
         if fault is not None:
             raise getattr(errors, fault.kind)(fault.message)
         if broken is not None:
@@ -236,14 +247,16 @@ def received(pipe: Connection) -> Iterable[Fault]:
             yield pipe.recv()
 
 
-def merge(job: Job, output: Output, count: int) -> None:
-    """Write the parts of the first so many blocks in the order of the input."""
+def merge(job: Job, output: Output, speechless: Speechless, count: int) -> None:
+    """Write the parts of the first so many blocks in the order of the input, and note what nothing can be said of."""
     if count <= 0:
         return
     with ExitStack() as stack:
         parts: list[IO[Any]] = [
             stack.enter_context(job.part(rank).open(encoding="utf-8")) for rank in range(job.devices)
         ]
-        for _ in range(count):
-            shown = {int(number): text for part in parts for number, text in json.loads(part.readline()).items()}
+        for before, _ in islice(job.blocks(), count):
+            shares = [json.loads(part.readline()) for part in parts]
+            shown = {int(number): text for lines, _ in shares for number, text in lines.items()}
+            speechless.add(sorted(before + 1 + number for _, numbers in shares for number in numbers))
             output.write("".join(shown[number] for number in sorted(shown)))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from seq2seq.cli.lines import LineCounter, Output, open_blocks, refuse_overwriting
+from seq2seq.cli.lines import LineCounter, Output, finite, open_blocks, refuse_overwriting
 from seq2seq.cli.options import CHOOSING, MACHINE, MachineOptions, Models, SearchOptions, option, with_options
-from seq2seq.errors import ConfigError, CorpusError
+from seq2seq.cli.running import explained_memory, memory_of
+from seq2seq.errors import ConfigError, CorpusError, Seq2SeqError, tell
 
 if TYPE_CHECKING:
     from seq2seq.config import SearchConfig
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 IN_AND_OUT = "Input and output"
 DEMANDS = "What translations must have"
 KEYS = ("source", "prefix", "constraints")
+NO_TEXT = {"NUL": re.compile("\0"), "half of a surrogate pair": re.compile("[\ud800-\udfff]")}
+"""What JSON can write and lines of text cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,58 @@ class ShowOptions:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What is shown of a block.
+
+    Attributes:
+        lines: by their numbers in the block.
+        speechless: the numbers of those of which nothing can be said under the rules of the search.
+        before: lines of the block that stand before the faulty one; without a fault, all.
+        fault: of the first line that cannot be asked for.
+    """
+
+    lines: dict[int, str]
+    speechless: list[int]
+    before: int
+    fault: Seq2SeqError | None
+
+
+class Speechless:
+    """Tells, at the end, of which lines nothing could be said.
+
+    Args:
+        name: of the input.
+    """
+
+    MOST = 10
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.first: list[int] = []
+        self.more = 0
+
+    def add(self, lines: Iterable[int]) -> None:
+        for line in lines:
+            if len(self.first) < self.MOST:
+                self.first.append(line)
+            else:
+                self.more += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self.first or isinstance(error, SystemExit):  # a reader that has gone ends it quietly
+            return
+        places = f"{', '.join(map(str, self.first))}{f' and {self.more:,} more' if self.more else ''}"
+        word = "line" if len(self.first) == 1 else "lines"
+        tell(
+            f"warning: {self.name}: nothing can be said of {word} {places} under these rules; "
+            "lower --min-length, raise --no-repeat-ngram or forbid less"
+        )
+
+
+@dataclass(frozen=True)
 class Work:
     """From a block of lines to what is shown of them.
 
@@ -104,21 +162,38 @@ class Work:
 
     def of(
         self, block: Sequence[str], before: int, translator: Translator, config: SearchConfig, share: Share
-    ) -> dict[int, str]:
-        """What is shown of the lines of a block that are this process's share, by their numbers in the block.
+    ) -> Shown:
+        """What is shown of the lines of a block that are this process's share, up to the first faulty one.
 
         Args:
             block: some lines.
             before: how many lines came before them.
         """
-        requests = _requests(block, self.demands, self.json_lines, before, self.name)
-        if self.json_lines:
-            _check_demands(requests, translator, before, self.name)
-        found = translator.generate_share(requests, config, share, **self.show.options)
-        return {
+        requests, fault = self._requests(block, before, translator)
+        with explained_memory(*memory_of(config)):
+            found = translator.generate_share(requests, config, share, **self.show.options)
+        lines = {
             number: _show(before + number + 1, requests[number].text, translations, config, self.show)
             for number, translations in sorted(found.items())
         }
+        speechless = [number for number in lines if not all(math.isfinite(one.score) for one in found[number])]
+        return Shown(lines, speechless, len(requests), fault)
+
+    def _requests(
+        self, block: Sequence[str], before: int, translator: Translator
+    ) -> tuple[list[Request], Seq2SeqError | None]:
+        """The lines with what their translations must have, up to the first that is faulty; and its fault."""
+        from seq2seq.translator import Request
+
+        if not self.json_lines:
+            return [Request(line, self.demands.prefix, tuple(self.demands.constraints)) for line in block], None
+        requests: list[Request] = []
+        for number, line in enumerate(block, start=before + 1):
+            try:
+                requests.append(_request(line, f"{self.name}:{number}", translator))
+            except Seq2SeqError as fault:
+                return requests, fault
+        return requests, None
 
 
 @with_options
@@ -168,12 +243,17 @@ def translate(
 
     number = 0
     with (
+        Speechless(work.name) as speechless,
         closing(open_blocks(input_path, BLOCK)) as blocks,
         Output(output_path) as output,
         LineCounter(shown=output_path is not None or not os.isatty(1)) as counter,
     ):
         for block in blocks:
-            output.write("".join(work.of(block, number, translator, config, Share()).values()))
+            shown = work.of(block, number, translator, config, Share())
+            speechless.add(number + 1 + one for one in shown.speechless)
+            output.write("".join(shown.lines.values()))
+            if shown.fault:
+                raise shown.fault
             number += len(block)
             counter.add(len(block))
 
@@ -189,26 +269,13 @@ def _check(demands: DemandOptions, show: ShowOptions, json_lines: bool) -> None:
         )
 
 
-def _requests(block: Sequence[str], demands: DemandOptions, json_lines: bool, before: int, name: str) -> list[Request]:
-    """The lines of a block with what their translations must have; `before` is the number of lines before it."""
-    from seq2seq.translator import Request
+def _request(line: str, place: str, translator: Translator) -> Request:
+    """What a line of JSON asks for.
 
-    if not json_lines:
-        return [Request(line, demands.prefix, tuple(demands.constraints)) for line in block]
-    return [_request(line, f"{name}:{number}") for number, line in enumerate(block, start=before + 1)]
-
-
-def _check_demands(requests: Sequence[Request], translator: Translator, before: int, name: str) -> None:
-    """Name the line that asks for what cannot be said."""
-    for number, request in enumerate(requests, start=before + 1):
-        try:
-            translator.demands.of(request)
-        except ConfigError as error:
-            raise ConfigError(f"{name}:{number}: {error}") from None
-
-
-def _request(line: str, place: str) -> Request:
-    """What a line of JSON asks for."""
+    Raises:
+        CorpusError: if it is not what `--json-lines` takes.
+        ConfigError: if it asks for what cannot be said.
+    """
     from seq2seq.translator import Request
 
     if not line.strip():
@@ -226,14 +293,22 @@ def _request(line: str, place: str) -> Request:
         if not all(isinstance(text, str) for text in texts) or (key == "constraints" and not isinstance(value, list)):
             kind = "a list of texts" if key == "constraints" else "a text"
             raise CorpusError(f"{place}: {key!r} must be {kind}, got {json.dumps(value)[:40]}")
-    return Request(values["source"], values.get("prefix", ""), tuple(values.get("constraints", ())))
+        for what, characters in NO_TEXT.items():
+            if any(characters.search(text) for text in texts):
+                raise CorpusError(f"{place}: {key!r} holds {what}, so it is no text; remove it or give another file")
+    request = Request(values["source"], values.get("prefix", ""), tuple(values.get("constraints", ())))
+    try:
+        translator.demands.of(request)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    return request
 
 
 def _show(number: int, line: str, found: Sequence[Translation], config: SearchConfig, show: ShowOptions) -> str:
     """One input line's part of the output."""
     if show.as_json:
         translations = [dict(_facts(one, show)) for one in found]
-        return json.dumps({"source": line, "translations": translations}, ensure_ascii=False) + "\n"
+        return json.dumps({"source": line, "translations": translations}, ensure_ascii=False, allow_nan=False) + "\n"
     rows = [f"{one.text}\t{one.pharaoh}" if show.alignments else one.text for one in found]
     if show.mbr or max(config.n_best, config.samples) == 1:
         return f"{rows[0]}\n"
@@ -242,7 +317,8 @@ def _show(number: int, line: str, found: Sequence[Translation], config: SearchCo
 
 def _facts(one: Translation, show: ShowOptions) -> Iterator[tuple[str, Any]]:
     """What is told of a translation in JSON."""
-    yield from (("text", one.text), ("score", one.score), ("tokens", one.tokens), ("token_scores", one.token_scores))
+    yield from (("text", one.text), ("score", finite(one.score)), ("tokens", one.tokens))
+    yield "token_scores", [finite(score) for score in one.token_scores]
     if show.alignments:
         yield "alignment", one.alignment or []
     if show.attention:

@@ -67,10 +67,10 @@ class Faults:
         notes = (path.name for path in self.folder.glob("fault-*"))
         return min((int(name.rpartition("at")[2]) for name in notes), default=sys.maxsize)
 
-    def tell(self, error: Seq2SeqError, block: int) -> None:
-        """A mistake in a block, or -1 for all of them."""
+    def tell(self, error: Seq2SeqError, block: int, before: int = 0) -> None:
+        """A mistake in a block, or -1 for all of them; `before` lines of the block are shown nevertheless."""
         from seq2seq.cli.together import Fault
 
         with suppress(OSError):  # Without room for it the others only work in vain.
             (self.folder / f"fault-{self.rank}-at{block}").touch()
-        self.pipe.send(Fault(block, type(error).__name__, str(error)))
+        self.pipe.send(Fault(block, before, type(error).__name__, str(error)))

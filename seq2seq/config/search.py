@@ -17,7 +17,8 @@ class SearchConfig(Config):
     """
 
     beam_size: Size = 5
-    """Hypotheses kept at every step; 1 is greedy. Sampling keeps its `samples` instead."""
+    """Hypotheses kept at every step; 1 is greedy. Sampling keeps its `samples` instead and takes no other than the
+    default."""
     n_best: Size = 1
     """Translations that a beam returns for a sentence, best first; fewer where it finds fewer."""
     length_penalty: Literal["none", "average", "gnmt"] = "average"
@@ -60,7 +61,7 @@ class SearchConfig(Config):
     shortlist: Size | None = None
     """Choose among few tokens: for every source token this many candidates of the model folder's lexicon, and its
     always-allowed tokens. `None`: among the whole vocabulary."""
-    samples: Annotated[int, Field(ge=0)] = 0
+    samples: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -130,6 +131,7 @@ class SearchConfig(Config):
 
     def _check_sampling(self) -> None:
         of_beam = {
+            "beam_size": self.beam_size != type(self).model_fields["beam_size"].default,
             "n_best": self.n_best > 1,
             "patience": self.patience is not None,
             "coverage_penalty": self.coverage_penalty,

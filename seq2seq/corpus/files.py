@@ -10,12 +10,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 from seq2seq.errors import CorpusError
 
 StrPath = str | os.PathLike[str]
+
+PACKINGS = (".gz", ".xz", ".zip")
+"""Endings of files that are unpacked."""
 
 _PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz"}
 """How packed files begin."""
@@ -31,13 +35,13 @@ def read_text(path: StrPath) -> Iterator[str]:
         CorpusError: if it is missing, empty, truncated, not UTF-8, or holds NUL.
     """
     number = 0
-    with _faults_of_reading(path), _open(Path(path)) as file:
+    with faults_of_reading(path), open_bytes(Path(path)) as file:
         for number, raw in enumerate(file, start=1):
             start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
             try:
                 line = raw[start:].removesuffix(b"\r\n").removesuffix(b"\n").decode()
             except UnicodeDecodeError as error:
-                why = _why_not_utf8(raw[start:], error)
+                why = why_not_utf8(raw[start:], error)
                 raise CorpusError(f"{path}:{number}: {why}") from None
             if "\0" in line:
                 raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
@@ -57,11 +61,15 @@ def shorten(text: str) -> str:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """A file, or what is in a packed one (`.gz`, `.xz`, `.zip`), or one file of an archive (`texts.zip/train.de`)."""
     archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
-    if archive or path.suffix == ".zip":
+    packed = archive or path
+    if packed.suffix in PACKINGS and packed.is_file() and not packed.stat().st_size:
+        yield BytesIO()  # It is as empty as a plain file, whatever the packing would say to it.
+    elif packed.suffix == ".zip":
         wanted = str(path.relative_to(archive)) if archive else ""
-        with zipfile.ZipFile(archive or path) as members, members.open(_member(members, wanted, path)) as file:
+        with zipfile.ZipFile(packed) as members, members.open(_member(members, wanted, path)) as file:
             yield file
     else:
         opener: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
@@ -85,7 +93,8 @@ def _member(archive: zipfile.ZipFile, wanted: str, path: Path) -> str:
 
 
 @contextmanager
-def _faults_of_reading(path: StrPath) -> Iterator[None]:
+def faults_of_reading(path: StrPath) -> Iterator[None]:
+    """Turn what can go wrong with a file into a `CorpusError`."""
     broken = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, RuntimeError)
     try:
         yield
@@ -97,7 +106,8 @@ def _faults_of_reading(path: StrPath) -> Iterator[None]:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
 
 
-def _why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+def why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+    """What a line seems to be instead, and the remedy."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
     for magic, suffix in _PACKED.items():

@@ -153,6 +153,18 @@ class ParallelText:
         self._count_and_fingerprint()
         return self
 
+    def check_not_blank(self) -> ParallelText:
+        """Look for a pair with text on both sides, which is nearly always the first.
+
+        Raises:
+            CorpusError: if there is none, or at a fault before it.
+        """
+        if not any(source.strip() and target.strip() for source, target in self):
+            raise CorpusError(
+                f"{self.name}: must have a pair with text on both sides, got blank ones alone; give other text"
+            )
+        return self
+
     def sources(self) -> Iterator[str]:
         """The source side."""
         return (source for source, _ in self)
@@ -216,9 +228,10 @@ def read_tsv(path: StrPath, columns: tuple[int, int] = (0, 1)) -> ParallelText:
         for number, line in enumerate(read_text(path), start=1):
             fields = line.split("\t")
             if len(fields) <= max(columns):
+                name = ", or end the name of JSON lines in .jsonl" if line.startswith(("{", "[")) else ""
                 raise CorpusError(
                     f"{path}:{number}: must have {max(columns) + 1} columns separated by tabs, got {len(fields)}; "
-                    "mend the line or choose other columns"
+                    f"mend the line or choose other columns{name}"
                 )
             yield fields[columns[0]], fields[columns[1]]
 

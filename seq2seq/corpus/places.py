@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from seq2seq.corpus.files import PACKINGS
 from seq2seq.corpus.pairs import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
 from seq2seq.errors import ConfigError
 
@@ -12,6 +13,9 @@ COLUMNS, KEYS = (1, 2), ("source", "target")
 """Where source and target stand if nothing else is said."""
 
 HUB = "hub:"
+
+JSON_LINES = (".jsonl", ".ndjson")
+"""How the names of JSON lines end, packed or not, in capitals or not."""
 
 
 def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: tuple[str, str]) -> None:
@@ -23,21 +27,25 @@ def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: 
     single = [places[0] for places in sets if len(places) == 1]
     with_keys = [place for place in single if has_keys(place)]
     if keys != KEYS and not with_keys:
-        raise ConfigError(f"keys are those of JSON lines and data sets, got {' '.join(keys)} and none; leave them out")
+        found, mend = (" ".join(single), ", or end the name of JSON lines in .jsonl") if single else ("none", "")
+        raise ConfigError(
+            f"keys are those of JSON lines and data sets, got {' '.join(keys)} and {found}; leave them out{mend}"
+        )
     if columns != COLUMNS and len(single) == len(with_keys):
         raise ConfigError(f"columns are those of a TSV, got {columns[0]} {columns[1]} and none; leave them out")
 
 
 def has_keys(place: str) -> bool:
     """Whether the text there has a key for each side, rather than a column."""
-    return place.startswith(HUB) or ".jsonl" in place
+    path = Path(place.lower())
+    return place.startswith(HUB) or (Path(path.stem) if path.suffix in PACKINGS else path).suffix in JSON_LINES
 
 
 def read_places(
     places: Sequence[str], columns: tuple[int, int] = COLUMNS, keys: tuple[str, str] = KEYS
 ) -> ParallelText:
-    """Two files line by line, a TSV, JSON lines (`.jsonl`), or a part of a data set of the Hub (`hub:NAME:PART`, its
-    training part if none is named).
+    """Two files line by line, a TSV, JSON lines (`.jsonl`, `.ndjson`), or a part of a data set of the Hub
+    (`hub:NAME:PART`, its training part if none is named).
 
     Args:
         places: one, or two files.

@@ -7,17 +7,15 @@
     lexicon.safetensors which target tokens translate a source token; not in every folder
     README.md           a model card
 
-Saving never leaves a mixture. The new files are written to a hidden folder inside of the model folder, which is renamed
-to `.saved` when all of them are on the disk; from then on they count, and are moved to their places one by one. Whoever
-reads takes a file from `.saved` if it is still there. Other files in the folder are not touched.
+Saving never leaves a mixture, whatever crashes and whoever saves at the same time (see `replacing`). Other files in the
+folder are not touched.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,26 +30,29 @@ from seq2seq.errors import PackageError, VocabularyError
 from seq2seq.lexicon import Lexicon
 from seq2seq.model import Seq2Seq
 from seq2seq.package.metadata import FileFacts, Metadata, model_card
+from seq2seq.package.replacing import SAVED, alone_in, replace_files
 from seq2seq.vocabulary import Vocabulary
 
 CONFIG, WEIGHTS, SOURCE, TARGET, CARD = "config.json", "model.safetensors", "source.model", "target.model", "README.md"
 LEXICON = "lexicon.safetensors"
-
-SAVED = ".saved"
-UNFINISHED = ".saving"
 
 StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What a model folder holds. The vocabularies are one object when joint."""
+    """What a model folder holds. The vocabularies are one object when joint.
+
+    Attributes:
+        lexicon_fault: why there is no lexicon although the folder should have one; it can be made again.
+    """
 
     model: Seq2Seq
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
     metadata: Metadata
     lexicon: Lexicon | None = None
+    lexicon_fault: str = ""
 
     @property
     def config(self) -> ModelConfig:
@@ -68,6 +69,7 @@ def save(
     training: Mapping[str, Any] | None = None,
     card: str | None = None,
     lexicon: Lexicon | None = None,
+    keep_lexicon: bool = False,
 ) -> None:
     """Write a model folder; after a crash there is the old model or the new one.
 
@@ -80,6 +82,7 @@ def save(
         training: a summary, of values that JSON knows.
         card: the README; `None`: one made from the rest.
         lexicon: of these vocabularies; `None`: the folder has none.
+        keep_lexicon: instead of none, the folder keeps the one it has, if that is of these vocabularies.
 
     Raises:
         PackageError: if the vocabularies do not fit the model, or the folder cannot be written.
@@ -94,26 +97,48 @@ def save(
         contents[TARGET] = target_vocabulary.to_bytes()
     if lexicon is not None:
         contents[LEXICON] = lexicon.to_bytes()
-    metadata = Metadata(
-        library=f"seq2seq-lightning {version('seq2seq-lightning')}",
-        languages=languages,
-        joint=joint,
-        model=model.config,
-        training=dict(training or {}),
-        files={name: FileFacts.of(content) for name, content in contents.items()},
-    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    # Names of files need not be text: JSON has an escape for the bytes of one.
-    contents[CONFIG] = metadata.to_json().encode(errors="backslashreplace")
-    contents[CARD] = (model_card(metadata, parameters) if card is None else card).encode(errors="replace")
+    folder = Path(folder)
     try:
-        _replace(Path(folder), contents)
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):
+            if lexicon is None and keep_lexicon:
+                contents |= _kept_lexicon(folder, contents)
+            metadata = Metadata(
+                library=f"seq2seq-lightning {version('seq2seq-lightning')}",
+                languages=languages,
+                joint=joint,
+                model=model.config,
+                training=dict(training or {}),
+                files={name: FileFacts.of(content) for name, content in contents.items()},
+            )
+            contents[CONFIG] = metadata.to_bytes()
+            contents[CARD] = (model_card(metadata, parameters) if card is None else card).encode(errors="replace")
+            replace_files(folder, contents, without={TARGET, LEXICON} - contents.keys())
     except OSError as error:
-        raise PackageError(f"{folder}: cannot be written ({error.strerror or error}); choose another place") from None
+        raise cannot_be_written(folder, error) from None
+
+
+def cannot_be_written(folder: StrPath, error: OSError) -> PackageError:
+    return PackageError(f"{folder}: cannot be written ({error.strerror or error}); choose another place")
+
+
+def _kept_lexicon(folder: Path, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The lexicon of the folder, if it has a whole one, and the vocabularies that come are those it was made for."""
+    try:
+        metadata = read_metadata(folder)
+        facts = {name: FileFacts.of(contents[name]) for name in (SOURCE, TARGET) if name in contents}
+        if facts == vocabulary_facts(metadata) and LEXICON in metadata.files:
+            return {LEXICON: _read_checked(folder, LEXICON, metadata)}
+    except PackageError:
+        pass  # no model to keep anything of, or a lexicon that is broken
+    return {}
 
 
 def load(folder: StrPath, device: str | torch.device = "cpu") -> Package:
     """Read a model folder, ready to translate. Nothing is unpickled and no random numbers are drawn.
+
+    A lexicon that is missing or broken is no error, but told by `Package.lexicon_fault`.
 
     Raises:
         PackageError: if a file is missing, truncated, of another model or of another program.
@@ -122,11 +147,29 @@ def load(folder: StrPath, device: str | torch.device = "cpu") -> Package:
     while True:
         config = _read(folder, CONFIG)
         try:
-            return _load(folder, config, device)
+            found = _load(folder, config, device)
         except PackageError:
             # A training that saved meanwhile is no fault of the folder.
             if _read(folder, CONFIG) == config:
                 raise
+        else:
+            if not found.lexicon_fault or _read(folder, CONFIG) == config:
+                return found
+
+
+def read_metadata(folder: StrPath) -> Metadata:
+    """What `config.json` says.
+
+    Raises:
+        PackageError: if there is none, or none of a model.
+    """
+    folder = Path(folder)
+    return Metadata.from_json(_read(folder, CONFIG), str(folder / CONFIG))
+
+
+def vocabulary_facts(metadata: Metadata) -> dict[str, FileFacts]:
+    """Of the folder's vocabularies; a lexicon in it is made for them."""
+    return {name: metadata.files[name] for name in (SOURCE, TARGET) if name in metadata.files}
 
 
 def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
@@ -137,7 +180,12 @@ def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
     with torch.random.fork_rng(devices=[]):
         model = Seq2Seq(metadata.model)
     _load_weights(model, _read_checked(folder, WEIGHTS, metadata), str(folder / WEIGHTS))
-    return Package(model.to(device).eval(), source, target, metadata, _read_lexicon(folder, metadata))
+    found = Package(model.to(device).eval(), source, target, metadata)
+    try:
+        return replace(found, lexicon=_read_lexicon(folder, metadata))
+    except PackageError as error:
+        # It is needed by short lists alone, and what its error says last, to copy it again, is not the only remedy.
+        return replace(found, lexicon_fault=str(error).rpartition("; ")[0])
 
 
 def _weights(model: Seq2Seq) -> dict[str, Tensor]:
@@ -223,43 +271,3 @@ def _read(folder: Path, name: str) -> bytes:
         raise PackageError(f"{folder / name}: is missing; copy the model folder again") from None
     except OSError as error:
         raise PackageError(f"{folder / name}: cannot be read ({error.strerror}); check its permissions") from None
-
-
-def _replace(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put these files into the folder, all or none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _finish(folder)
-    unfinished = folder / UNFINISHED
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for name, content in contents.items():
-        with (unfinished / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync(unfinished)
-    unfinished.rename(folder / SAVED)  # From here on the new model counts.
-    _sync(folder)
-    _finish(folder)
-    for name in {TARGET, LEXICON} - contents.keys():
-        (folder / name).unlink(missing_ok=True)
-
-
-def _finish(folder: Path) -> None:
-    """Move what a save left in `.saved` to its place, as an interrupted one did not."""
-    saved = folder / SAVED
-    if saved.is_dir():
-        for path in saved.iterdir():
-            path.replace(folder / path.name)
-        _sync(folder)
-        saved.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    """Make renames inside of a folder outlast a power cut; not every system can open a folder for it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -43,6 +43,10 @@ class Metadata(Config):
     """Epochs, steps, scores and settings of the training."""
     files: dict[str, FileFacts]
 
+    def to_bytes(self) -> bytes:
+        """The content of `config.json`. Names of files need not be text: JSON has an escape for the bytes of one."""
+        return self.to_json().encode(errors="backslashreplace")
+
     def to_json(self) -> str:
         return json.dumps(_finite(self.model_dump()), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -17,9 +17,8 @@ from torch import Tensor
 from seq2seq.config import EOS_ID, FIRST_FREE_ID, TrainingConfig
 from seq2seq.data import Batch, Budget, ParallelDataModule, sorted_plan
 from seq2seq.errors import ConfigError
-from seq2seq.memory import Peak, available_memory
+from seq2seq.memory import Peak, available_memory, is_out_of_memory
 from seq2seq.search import search
-from seq2seq.training.endings import is_out_of_memory
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, gather, say
 from seq2seq.training.schedules import build_optimizer

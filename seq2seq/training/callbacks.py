@@ -68,6 +68,7 @@ class KeepBest(Callback):
                 pl_module.target_vocabulary,
                 languages=self.languages,
                 training=summary,
+                keep_lexicon=True,
             )
             in_first_process(trainer, save)
 
@@ -115,6 +116,7 @@ class KeepBest(Callback):
             found.target_vocabulary,
             languages=self.languages,
             training=summary,
+            keep_lexicon=True,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ read is a whole state, and a run goes on from there.
 from __future__ import annotations
 
 import os
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,10 @@ class Checkpoints(CheckpointIO):
             raise TrainingError(f"{self.folder}: cannot be written ({reason(error)}); make room") from None
 
     def clear(self) -> None:
-        """Forget the run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget the run; what else lies in the folder stays."""
+        for path in [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.folder / "finished"]:
+            with suppress(OSError):
+                path.unlink()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a state; a failure is noted in `fault`, and leaves what was there."""

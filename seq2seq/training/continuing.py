@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,20 @@ from pydantic_core import to_jsonable_python
 
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
-from seq2seq.errors import TrainingError
+from seq2seq.errors import PackageError, TrainingError
+from seq2seq.package import CARD, CONFIG, LEXICON, SOURCE, TARGET, WEIGHTS, Metadata
 from seq2seq.training.averaging import MODELS
 from seq2seq.training.checkpoints import OURS, Checkpoints
 from seq2seq.training.processes import is_first_process, say
 
 _CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
 """Settings that leave the weights as they are."""
+
+REPLACED = (CONFIG, CARD, WEIGHTS, SOURCE, TARGET, LEXICON, "metrics.json", "curves.png", "test")
+"""What a training and its report write into the folder, beside folders of their own."""
+
+LOGGED = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*", "wandb*")
+"""What they write into the folder `log`."""
 
 CONFIGS: dict[str, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig, "validation": SearchConfig}
 """Which part of the settings each configuration is."""
@@ -85,15 +93,50 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     return SavedState(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
 
 
+def check_folder(out: Path, checkpoints: Checkpoints, restart: bool) -> None:
+    """Refuse a folder without a state where a training would replace what no training, or a finished one, has made.
+
+    Raises:
+        TrainingError: with what is there.
+    """
+    there = [name for name in REPLACED if (out / name).exists()]
+    if not there or checkpoints.paths() or not is_first_process():
+        return
+    try:
+        about = Metadata.from_json((out / CONFIG).read_bytes(), str(out)).training
+    except (OSError, PackageError):
+        raise TrainingError(
+            f"--out must be a new folder or that of a training, got {out}, whose {there[0]} is of something else; "
+            "choose another"
+        ) from None
+    # A trial's model, or that of a training whose states are gone, tells of no total.
+    if not restart and ("total" in about or "settings" not in about):
+        raise TrainingError(
+            f"{out} holds a model and no state of its training; --restart to train another in its place, "
+            "or give another --out"
+        )
+
+
 def clear(out: Path, checkpoints: Checkpoints, start: Path | None) -> None:
     """Remove the states, the log and the kept models of an older training, but for the one to start from."""
     if not is_first_process():
         return
     checkpoints.clear()
-    shutil.rmtree(out / "log", ignore_errors=True)
+    for pattern in LOGGED:
+        for path in (out / "log").glob(pattern):
+            remove(path)
     for model in (out / MODELS).glob("step_*"):
         if start is None or model.resolve() != start.resolve():
-            shutil.rmtree(model, ignore_errors=True)
+            remove(model)
+
+
+def remove(path: Path) -> None:
+    """A file or folder, as far as possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def completed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

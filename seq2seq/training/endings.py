@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import TrainingError
+from seq2seq.memory import is_out_of_memory
 from seq2seq.training.checkpoints import GOES_ON
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.module import TranslationModule
@@ -98,12 +98,6 @@ def explain(error: Exception, out: Path, module: TranslationModule) -> TrainingE
 def is_lost(error: Exception) -> bool:
     """Whether another process is gone, for which this one waited."""
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or Python could not get memory."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in ("can't allocate memory", "ALLOC_FAILED", "out of memory"))
 
 
 def described(module: TranslationModule, config: TrainingConfig) -> str:

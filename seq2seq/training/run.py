@@ -14,7 +14,7 @@ from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.continuing import clear, comparable, look_for_state
+from seq2seq.training.continuing import check_folder, clear, comparable, look_for_state
 from seq2seq.training.endings import explained
 from seq2seq.training.engine import build_callbacks, build_trainer, choose_engine, quieten
 from seq2seq.training.keeping import KeepState
@@ -70,8 +70,9 @@ def train(
             a vocabulary cannot do subword sampling.
         CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept.
         PackageError: if `start`, or one of the models to be averaged, cannot be read.
-        TrainingError: if `out` holds a training with other settings, or none of its saved states can be used; if
-            `start` is another model; if Weights & Biases cannot be used, steps fail, or memory or disk are too small.
+        TrainingError: if `out` holds something else, a model without a state to go on from, or a training with other
+            settings; if none of its saved states can be used; if `start` is another model; if Weights & Biases cannot
+            be used, steps fail, or memory or disk are too small.
         KeyboardInterrupt: after Ctrl-C; SystemExit: after SIGTERM. The state is saved, and the same call goes on.
     """
     engine = choose_engine(device, devices, nodes)
@@ -83,6 +84,7 @@ def train(
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
     found = None if restart else look_for_state(out, checkpoints, settings)
+    check_folder(out, checkpoints, restart)
     if found and found.finished:
         say(f"the training in {out} is finished; --restart or another --out trains anew")
         return out

@@ -43,6 +43,12 @@ class Wanted:
         for name in ("attention", "alignments", "replace_unk"):
             if getattr(self, name) and not ensemble.attending:
                 raise ConfigError(f"{name} needs a model with attention, got attention='none'; leave it out")
+        for package in ensemble.packages:
+            if search.shortlist is not None and package.lexicon_fault:
+                raise ConfigError(
+                    f"shortlist needs a whole lexicon, got shortlist={search.shortlist} and "
+                    f"{package.lexicon_fault}; make it again with seq2seq lexicon"
+                )
         if search.shortlist is not None and not ensemble.lexicons:
             raise ConfigError(
                 f"shortlist needs a model folder with a lexicon, got shortlist={search.shortlist} and none; "

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def report(
     print("\n".join(lines))
     if not smoke or not (folder / TEST_SET).exists():
         _write_lines(folder / TEST_SET, sources, references, hypotheses)
-    _write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / METRICS, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
     for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
         _show_sample(sources[number], hypotheses[number], [lines_of_one[number] for lines_of_one in references])
@@ -137,26 +137,36 @@ def _show_sample(source: str, translation: str, references: Sequence[str]) -> No
 
 
 def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
-    """Tell the scores at the end of the model card, in place of older ones."""
-    text = card.read_text(encoding="utf-8") if card.exists() else ""
-    before = text.split(TEST_HEADING)[0].rstrip()
-    lines = [before, "", TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
-    _write(card, "\n".join(lines))
+    """Tell the scores at the end of the model card, in place of older ones; what else it says stays, byte for byte."""
+    try:
+        content = card.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as error:
+        raise _cannot_be_written(card, error) from None
+    before = content.split(TEST_HEADING.encode())[0].rstrip()
+    lines = ["", "", TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
+    _write(card, before + "\n".join(lines).encode())
 
 
 def _write_lines(
     folder: Path, sources: Sequence[str], references: Sequence[Sequence[str]], translations: Sequence[str]
 ) -> None:
     """A file for each of them: `source.txt`, `reference.txt` (`reference2.txt`, ...), `translation.txt`."""
-    numbered = {f"reference{number if number > 1 else ''}": lines for number, lines in enumerate(references, start=1)}
-    for name, lines in {"source": sources, **numbered, "translation": translations}.items():
-        _write(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-    for old in folder.glob("reference*.txt"):
-        if old.stem not in numbered:
-            old.unlink()
+    named = {_reference_name(number): lines for number, lines in enumerate(references, start=1)}
+    for name, lines in {"source.txt": sources, **named, "translation.txt": translations}.items():
+        _write(folder / name, "".join(f"{line}\n" for line in lines).encode())
+    # An older test set may have had more references. The last one goes first: a crash leaves no gap before others.
+    rest = (folder / _reference_name(number) for number in count(len(references) + 1))
+    for old in reversed(list(takewhile(Path.is_file, rest))):
+        old.unlink()
 
 
-def _write(path: Path, text: str) -> None:
+def _reference_name(number: int) -> str:
+    return f"reference{number if number > 1 else ''}.txt"
+
+
+def _write(path: Path, content: bytes) -> None:
     """After a crash there is the old file or the new one.
 
     Raises:
@@ -165,9 +175,13 @@ def _write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        raise PackageError(
-            f"{path}: cannot be written ({error.strerror}); make room for it, or remove what is in its place"
-        ) from None
+        raise _cannot_be_written(path, error) from None
+
+
+def _cannot_be_written(path: Path, error: OSError) -> PackageError:
+    return PackageError(
+        f"{path}: cannot be written ({error.strerror}); make room for it, or remove what is in its place"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from seq2seq.errors import ConfigError
@@ -24,8 +25,42 @@ class Request:
     constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.constraints, str):
+        check_text(self.text, "a request's text")
+        check_text(self.prefix, "a request's prefix")
+        if not isinstance(self.constraints, tuple | list):
             raise ConfigError(f"constraints must be a tuple of phrases, got {self.constraints!r}; write (phrase,)")
+        for number, phrase in enumerate(self.constraints):
+            check_text(phrase, f"constraints[{number}]")
+
+
+def check_text(text: object, what: str) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ConfigError: with `what` it is.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f'{what} must be a string, got {text!r:.60}; write "" where there is none')
+
+
+def as_requests(texts: object) -> Iterator[Request]:
+    """Texts, requests, or one of them alone, as requests.
+
+    Raises:
+        ConfigError: at one that is neither, with its number.
+    """
+    if isinstance(texts, str | Request):
+        texts = [texts]
+    if not isinstance(texts, Iterable):
+        raise ConfigError(f"texts must be strings or Requests, got {texts!r:.60}; give a string or a list of them")
+    return _each_as_request(texts)
+
+
+def _each_as_request(texts: Iterable[object]) -> Iterator[Request]:
+    for number, text in enumerate(texts):
+        if not isinstance(text, Request):
+            check_text(text, f"texts[{number}]")
+        yield text if isinstance(text, Request) else Request(str(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, TypedDict, Unpack, get_args, overload
 
 import torch
@@ -21,7 +21,7 @@ from seq2seq.translator.demands import Demands
 from seq2seq.translator.display import Wanted, display
 from seq2seq.translator.ensemble import Ensemble
 from seq2seq.translator.finding import find_hypotheses
-from seq2seq.translator.texts import Request, Scored, Translation
+from seq2seq.translator.texts import Request, Scored, Translation, as_requests, check_text
 
 BLOCK = 4 * ROWS
 """Lines of a stream that are sorted by length together."""
@@ -151,8 +151,7 @@ class Translator:
         Raises:
             ConfigError: if options cannot be combined, or a request cannot be met.
         """
-        several = [texts] if isinstance(texts, str | Request) else texts
-        found = self.generate_share(several, search, Share(), **options)
+        found = self.generate_share(as_requests(texts), search, Share(), **options)
         return [found[number] for number in range(len(found))]
 
     def generate_share(
@@ -165,7 +164,7 @@ class Translator:
         """What falls to one of several processes of all that `generate` gives, by the numbers of the texts."""
         search = search or SearchConfig()
         wanted = self.check(search, **options)
-        requests = [text if isinstance(text, Request) else Request(text) for text in texts]
+        requests = list(as_requests(texts))
         sources = self.ensemble.encode([request.text for request in requests])
         asked = [number for number, request in enumerate(requests) if request.text.strip() and all(sources[number])]
         # A blank text has one translation, and no model is asked.
@@ -199,7 +198,7 @@ class Translator:
 
     def translate_stream(
         self,
-        lines: Iterable[str | Request],
+        lines: str | Request | Iterable[str | Request],
         search: SearchConfig | None = None,
         *,
         block: int = BLOCK,
@@ -208,17 +207,19 @@ class Translator:
         """What `generate` gives, of any number of lines, without holding more than a block of them.
 
         Args:
-            lines: texts or requests.
+            lines: texts or requests; one alone is a stream of one.
             search: `None`: the defaults of `SearchConfig`.
             block: lines that are sorted by length and translated together.
             options: see `Options`.
 
         Raises:
-            ConfigError: if options cannot be combined, or a request cannot be met.
+            ConfigError: if `block` is below 1, options cannot be combined, or a request cannot be met.
         """
-        rest = iter(lines)
-        while part := list(islice(rest, block)):
-            yield from self.generate(part, search, **options)
+        if block < 1:
+            raise ConfigError(f"block must be at least 1, got {block}; leave it out for {BLOCK}")
+        rest = as_requests(lines)
+        parts = iter(lambda: list(islice(rest, block)), [])
+        return chain.from_iterable(self.generate(part, search, **options) for part in parts)
 
     def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
         """How probable each given translation is, token by token and as a whole.
@@ -227,7 +228,7 @@ class Translator:
             sources, targets: as many of the one as of the other.
 
         Raises:
-            ConfigError: for a text where a list of them should be.
+            ConfigError: for a text where a list of them should be, or what is no text.
             CorpusError: if there are not as many targets as sources.
         """
         if isinstance(sources, str) or isinstance(targets, str):
@@ -236,6 +237,9 @@ class Translator:
             raise CorpusError(
                 f"there must be as many targets as sources, got {len(targets)} and {len(sources)}; align them"
             )
+        for name, texts in (("sources", sources), ("targets", targets)):
+            for number, text in enumerate(texts):
+                check_text(text, f"{name}[{number}]")
         source_ids = self.ensemble.encode(list(sources))
         target_ids = self.vocabulary.encode(list(targets))
         lengths = [
@@ -281,4 +285,13 @@ class Translator:
             display(one, text, requests[owner].text, weights, self.ensemble, wanted)
             for one, text, owner, weights in zip(flat, texts, owners, attention, strict=True)
         )
-        return [[next(shown) for _ in hypotheses] for hypotheses in found]
+        translations = [[next(shown) for _ in hypotheses] for hypotheses in found]
+        return [without_repetition(own) for own in translations] if config.beam_groups > 1 else translations
+
+
+def without_repetition(translations: Sequence[Translation]) -> list[Translation]:
+    """The first translation with each text: groups of a beam may spell one text by different tokens."""
+    distinct: dict[str, Translation] = {}
+    for one in translations:
+        distinct.setdefault(one.text, one)
+    return list(distinct.values())

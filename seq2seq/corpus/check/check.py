@@ -77,7 +77,7 @@ def check_data(
     findings += look.findings()
     findings += places_of_languages(text, look.models, look.pairs, examples)
     for name, other in (held_out or {}).items():
-        findings += overlap(name, other, look, examples)
+        findings += of_held_out(name, other, look, examples)
     return CheckReport(text.name, look.pairs, tuple(look.histograms()), tuple(findings))
 
 
@@ -148,7 +148,10 @@ class Look:
     def findings(self) -> list[Finding]:
         """What one reading tells."""
         found = []
-        if self.blank:
+        if len(self.blank) == self.pairs:
+            message = f"all {self.pairs:,} pairs have a blank side, and training drops these: nothing is left"
+            found.append(Finding("blank", message, self.pairs, is_fault=True))
+        elif self.blank:
             found.append(self.on_lines("blank", "pairs with a blank side, which training drops", self.blank))
         hashes = np.concatenate(self.hashes)
         repeated = repeats(hashes[:, 0])
@@ -219,20 +222,24 @@ def places_of_languages(text: ParallelText, models: SideModels, pairs: int, exam
     ]
 
 
-def overlap(name: str, other: ParallelText, look: Look, examples: int) -> list[Finding]:
-    """Pairs, and sources, of a held-out set that stand in training too."""
+def of_held_out(name: str, other: ParallelText, look: Look, examples: int) -> list[Finding]:
+    """Pairs, and sources, of a held-out set that stand in training too; and whether all of it is blank."""
     seen = np.concatenate(look.hashes)
     pairs, sources = (np.unique(seen[:, column]) for column in (0, 1))
     hits: dict[str, list[str]] = {"pairs": [], "sources": []}
-    total = 0
+    total = blank = 0
     for number, (source, target) in enumerate(other, start=1):
         total += 1
         source, target = source.strip(), target.strip()
+        blank += not (source and target)
         if contains(pairs, hashed(source, target)):
             hits["pairs"].append(f"{number}: {shorten(source)} | {shorten(target)}")
         elif contains(sources, hashed(source)):
             hits["sources"].append(f"{number}: {shorten(source)}")
     found = []
+    if blank == total:
+        message = f"all {total:,} pairs of {name} have a blank side, so that its scores would say nothing"
+        found.append(Finding(f"blank in {name}", message, total, is_fault=True))
     for what, lines in hits.items():
         if lines:
             also = "" if what == "pairs" else ", with another target"

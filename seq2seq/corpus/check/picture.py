@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from seq2seq.corpus.check.report import CheckReport
 from seq2seq.errors import ConfigError, CorpusError
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that does not say what kind of picture it is: matplotlib would write to another one.
+
+    Raises:
+        ConfigError: without matplotlib, or if it knows no such ending.
+    """
+    try:
+        # An extra, and slow to import.
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError(
+            "a picture needs matplotlib, which is not there; pip install 'seq2seq-lightning[plot]'"
+        ) from None
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.removeprefix(".").lower() not in kinds:
+        raise ConfigError(f"{path}: is no kind of picture ({', '.join(sorted(kinds))}); end it in .png")
 
 
 def draw_report(report: CheckReport, path: str | os.PathLike[str]) -> None:
@@ -15,14 +34,10 @@ def draw_report(report: CheckReport, path: str | os.PathLike[str]) -> None:
         ConfigError: without matplotlib, or if it knows no such ending.
         CorpusError: if the file cannot be written.
     """
-    try:
-        # An extra, and slow to import.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError(
-            "a picture needs matplotlib, which is not there; pip install 'seq2seq-lightning[plot]'"
-        ) from None
+    check_picture(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(5 * len(report.histograms), 4), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{report.name}: {report.pairs:,} pairs")
