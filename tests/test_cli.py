@@ -361,6 +361,9 @@ def test_a_model_learns_its_lexicon_and_translates_with_it(cli: Cli, model: Path
     assert b"31 source tokens" in ran.out
     assert b"--shortlist" in ran.out
     assert b"tokens on every list" in cli("info", folder).out
+    (folder / "lexicon.safetensors").rename(tmp_path / "elsewhere")
+    assert b"lexicon.safetensors: is missing" in cli("info", folder).out
+    (tmp_path / "elsewhere").rename(folder / "lexicon.safetensors")
     expected = Translator.load(folder).translate(["a fox", "", "lazy"], SEARCH.model_copy(update={"shortlist": 2}))
     ran = cli("translate", folder, *SHORT, "--shortlist", "2", stdin=b"a fox\n\nlazy\n")
     assert ran.out.decode().splitlines() == expected

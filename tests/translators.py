@@ -1,10 +1,13 @@
 """Small translators with random weights."""
 
+from pathlib import Path
+
 import torch
 from configurations import SMALL
 
 from seq2seq import package
 from seq2seq.config import ModelConfig, SearchConfig
+from seq2seq.lexicon import Lexicon
 from seq2seq.model import Seq2Seq
 from seq2seq.translator import Translator
 from seq2seq.vocabulary import Vocabulary
@@ -38,6 +41,13 @@ def packaged(
 
 def build(config: ModelConfig = SMALL) -> Translator:
     return Translator(packaged(config))
+
+
+def save_often(folder: Path, lexicon: Lexicon | None) -> None:
+    """One of several processes that save the same model."""
+    found = packaged()
+    for _ in range(30):
+        package.save(folder, found.model, VOCABULARY, VOCABULARY, lexicon=lexicon)
 
 
 def agree(found: list, truth: list) -> None:

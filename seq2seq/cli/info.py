@@ -25,9 +25,11 @@ def info(model: Model, as_json: AsJson = False) -> None:
         "written by": metadata["library"],
         "parameters": f"{sum(part.numel() for part in found.model.parameters()):,}",
         "vocabulary": f"{len(found.source_vocabulary):,} joint" if metadata["joint"] else sizes,
-        "lexicon": "none" if found.lexicon is None else f"{len(found.lexicon.always):,} tokens on every list",
+        "lexicon": found.lexicon_fault or "none",
         **_flat({"model": metadata["model"], "training": metadata["training"]}),
     }
+    if found.lexicon is not None:
+        rows["lexicon"] = f"{len(found.lexicon.always):,} tokens on every list"
     width = max(map(len, rows))
     for name, value in rows.items():
         print_out(f"{name:<{width}}  {value}")
