@@ -17,7 +17,7 @@ from seq2seq.cli import app
 from seq2seq.cli.lines import Output
 from seq2seq.cli.predicting import Predictor
 from seq2seq.cli.together import Fault, Job, merge
-from seq2seq.cli.translate import Shown, Speechless
+from seq2seq.cli.work import Shown, Speechless
 from seq2seq.config import SearchConfig
 from seq2seq.translator import Request, Share
 from seq2seq.translator import batches as batches_module

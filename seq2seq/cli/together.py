@@ -27,7 +27,7 @@ from typing import IO, Any
 from seq2seq import errors
 from seq2seq.cli.lines import Output, open_blocks
 from seq2seq.cli.options import MachineOptions, SearchOptions
-from seq2seq.cli.translate import Speechless, Work
+from seq2seq.cli.work import Speechless, Work
 from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
