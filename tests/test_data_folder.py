@@ -113,6 +113,13 @@ def test_multi30k_refuses_a_foreign_file_in_one_line(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_multi30k_refuses_a_folder_that_cannot_be_written_in_one_line(tmp_path):
+    (tmp_path / "out").touch()
+    result = run(DATA / "multi30k" / "prepare.py", "--from", tmp_path, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    assert re.fullmatch(r"error: .*out must be a folder that .*, got File exists; say --out FOLDER\n", result.stderr)
+
+
 def test_multi30k_takes_a_folder_and_keeps_what_is_whole(tmp_path, monkeypatch):
     """With the real checksums replaced by those of small files, as a subprocess cannot be patched."""
     specification = importlib.util.spec_from_file_location("multi30k_prepare", DATA / "multi30k" / "prepare.py")

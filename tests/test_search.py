@@ -29,7 +29,7 @@ def test_a_beam_that_stops_early_finds_what_the_patient_one_finds(seed: int) -> 
     random = Random(seed)
     network = ToyNetwork(vocabulary_size=7, seed=seed, peakedness=random.choice([0.5, 2.0, 6.0]))
     config, sentence = random_config(random, random.randint(1, 6), longest=8), random_sentence(random, 7, 9, prefix=5)
-    if random.random() < 0.3:
+    if config.beam_size > 1 and random.random() < 0.3:
         config = config.model_copy(update={"patience": random.choice([1.0, 1.5, 3.0])})
     (found,) = run(network, [sentence], config, beam_search)
     all_same(found, oracles.patient_beam(network, sentence, config))
@@ -200,6 +200,7 @@ def test_coverage_of_a_token_that_is_never_looked_at_is_finite() -> None:
         ({"beam_size": 4, "beam_groups": 3}, "beam_groups must divide beam_size, got 3 and 4; use beam_size=6"),
         ({"beam_groups": 5, "patience": 1.0}, "lost its patience"),
         ({"n_best": 3, "patience": 0.5}, "at least n_best"),
+        ({"beam_size": 1, "patience": 2.0}, "a beam of 1 ends"),
         ({"temperature": 2.0}, "temperature is for sampling"),
         ({"top_k": 2}, "top_k is for sampling, got top_k=2 and samples=0; give samples, or leave it out"),
         ({"top_p": 0.5}, "top_p is for sampling"),

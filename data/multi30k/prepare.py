@@ -14,6 +14,7 @@ import zlib
 from http.client import HTTPException
 from pathlib import Path
 
+from seq2seq.cli.lines import printing
 from seq2seq.errors import CorpusError, one_line_errors
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1"
@@ -74,6 +75,20 @@ def read(name: str, folder: Path | None) -> bytes:
         ) from None
 
 
+def bring(name: str, path: Path, folder: Path | None) -> None:
+    """Put file `name` at `path`, unless it is there and whole."""
+    if path.exists() and not fault(name, path.read_bytes()):
+        print(f"{path}: already there")
+        return
+    content = read(name, folder)
+    if problem := fault(name, content):
+        raise CorpusError(f"{name} is not the file expected: {problem}; remove any broken copy and try again")
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)  # so that a file with its own name is always whole
+    print(f"{path}: {len(content):,} bytes")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", type=Path, dest="folder", help="take the files from this folder")
@@ -82,22 +97,17 @@ def main() -> None:
     parser.add_argument("--tokenised", action="store_true", help="the lower-cased, tokenised files too")
     run = parser.parse_args()
 
-    run.out.mkdir(parents=True, exist_ok=True)
     kinds = (".", TOKENISED) if run.tokenised else (".",)
-    for name in (f"{split}{kind}{language}.gz" for kind in kinds for split in LINES for language in run.languages):
-        path: Path = run.out / name
-        if path.exists() and not fault(name, path.read_bytes()):
-            print(f"{path}: already there")
-            continue
-        content = read(name, run.folder)
-        if problem := fault(name, content):
-            raise CorpusError(f"{name} is not the file expected: {problem}; remove any broken copy and try again")
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        os.replace(partial, path)  # so that a file with its own name is always whole
-        print(f"{path}: {len(content):,} bytes")
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+        for name in (f"{split}{kind}{language}.gz" for kind in kinds for split in LINES for language in run.languages):
+            bring(name, run.out / name, run.folder)
+    except OSError as error:
+        raise CorpusError(
+            f"{run.out} must be a folder that can be written, got {error.strerror}; say --out FOLDER"
+        ) from None
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), printing():
         main()

@@ -32,7 +32,7 @@ class SearchConfig(Config):
     (Wu et al. 2016). 0: none. Needs a model with attention."""
     patience: Annotated[float, Field(gt=0)] | None = None
     """A sentence is done once `patience` times `beam_size` hypotheses have finished (Kasai et al. 2022); `None`: once
-    no other one could win, which is exact."""
+    no other one could win, which is exact. Needs a beam of at least 2."""
     min_length: Annotated[int, Field(ge=0)] = 0
     """The fewest tokens of a translation."""
     max_length: Size = 256
@@ -110,6 +110,11 @@ class SearchConfig(Config):
             raise ValueError(
                 f"beam_groups must divide beam_size, got {self.beam_groups} and {self.beam_size}; "
                 f"use beam_size={self.beam_size + -self.beam_size % self.beam_groups}"
+            )
+        if self.patience is not None and self.beam_size == 1:
+            raise ValueError(
+                "a beam of 1 ends with the first hypothesis that has finished, "
+                f"got patience={self.patience} and beam_size=1; widen the beam, or leave patience out"
             )
         if self.patience is not None and self.beam_groups > 1:
             raise ValueError(
