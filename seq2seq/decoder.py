@@ -145,6 +145,7 @@ class Decoder(nn.Module):
         # `[vocabulary, gates]`, by `tabulate_tokens`. A buffer, so that it moves with the weights; never saved.
         self.token_gates: Tensor | None
         self.register_buffer("token_gates", None, persistent=False)
+        self.register_load_state_dict_post_hook(forget_table)
         self.embedding = ScaledEmbedding(
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
@@ -256,10 +257,16 @@ class Decoder(nn.Module):
         output, above = stack.step_from(1, bottom[0], state.recurrent[1 : len(stack.layers)], masks[1:])
         return output, (bottom, *above)
 
+    def train(self, mode: bool = True) -> Decoder:
+        """Training changes the weights: what was computed of them is forgotten."""
+        if mode:
+            self.token_gates = None
+        return super().train(mode)
+
     def tabulate_tokens(self) -> None:
         """Compute every token's share of the bottom layer's gates now, for all steps to come.
 
-        `step` then looks it up. The decoder is not for training after that, and its weights have to stay.
+        `step` then looks it up, until the decoder is trained or gets other weights by `load_state_dict`.
 
         Reference:
             Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".
@@ -311,6 +318,11 @@ class Decoder(nn.Module):
         context, weights = self.attend_rows(0, outputs, state)
         assert weights is not None, "ModelConfig asks for attention where there is input feeding"
         return self.combine(join(outputs, context)).tanh(), weights
+
+
+def forget_table(decoder: nn.Module, _: object) -> None:
+    """What was computed of weights that are no longer there."""
+    decoder.token_gates = None
 
 
 def join(outputs: Float[Tensor, "*rows hidden"], context: Tensor | None) -> Float[Tensor, "*rows features"]:

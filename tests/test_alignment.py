@@ -9,7 +9,7 @@ from seq2seq.config import UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.translator import Translation, Translator
 from seq2seq.translator.alignment import align, most_attended_word, over_source_words
-from seq2seq.translator.display import copy_unknown
+from seq2seq.translator.display import align_copies, copied_spans, copy_unknown
 from seq2seq.vocabulary import Vocabulary
 
 WORDS = Vocabulary.train(["the quick brown fox jumps over a lazy dog"], 13, kind="word")
@@ -58,7 +58,12 @@ def test_the_whole_of_an_unknown_token_is_copied() -> None:
     assert [len(span) for span in spans] == [1, 2, 1]
     tokens = [*WORDS.encode(["a"])[0], UNK_ID, *WORDS.encode(["dog"])[0]]
     attention = torch.tensor([[1.0, 0, 0, 0, 0], [0.1, 0.3, 0.3, 0.2, 0.1], [0, 0, 0, 1.0, 0]])
-    assert copy_unknown(tokens, WORDS, WORDS.split(source), spans, attention) == "a Lancelot Percival dog"
+    copies = copied_spans(tokens, spans, attention)
+    assert copies == [None, range(1, 3), None]
+    assert copy_unknown(["a", "⁇", "dog"], WORDS.split(source), copies) == "a Lancelot Percival dog"
+    # The words behind the copied ones have other numbers than before.
+    assert align_copies([(0, 0), (1, 1), (3, 2)], copies) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert align_copies([(3, 2)], copies) == [(1, 1), (2, 2), (3, 3)], "one that looked at the end has no source word"
 
 
 def test_unknown_words_are_replaced_where_a_model_says_unk() -> None:
@@ -68,13 +73,18 @@ def test_unknown_words_are_replaced_where_a_model_says_unk() -> None:
     translator = Translator(one)
     texts = ["the Lancelot fox", "dog"]
     search = SearchConfig(beam_size=2, n_best=2, max_length=4)
-    plain, replaced = (translator.generate(texts, search, replace_unk=wanted) for wanted in (False, True))
+    plain, replaced = (
+        translator.generate(texts, search, replace_unk=wanted, alignments=True) for wanted in (False, True)
+    )
     count = 0
     for text, ours, theirs in zip(texts, replaced, plain, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert one.tokens == other.tokens
             assert "⁇" not in one.text
-            for mine, its in zip(one.text.split(" "), other.text.split(" "), strict=True):
+            source_of = {target: source for source, target in one.alignment}
+            for number, (mine, its) in enumerate(zip(one.text.split(" "), other.text.split(" "), strict=True)):
+                if its == "⁇":
+                    assert text.split(" ")[source_of[number]] == mine
                 assert mine in text.split(" ") if its == "⁇" else mine == its
                 count += its == "⁇"
     assert count

@@ -81,19 +81,30 @@ def test_a_log_probability_is_that_of_the_whole_translation() -> None:
     assert len(best.token_scores) == len(best.tokens) + 1
 
 
-def test_a_prefix_longer_than_the_limit_still_fits() -> None:
-    search = SearchConfig(max_length=3, beam_size=2)
-    assert build().translate(Request("a fox", "the quick brown "), search) == "the quick brown"
-    with pytest.raises(ConfigError, match="needs room in the search, got prefix 'the quick'"):
-        build().translate(Request("a fox", "the quick"), search)
+@pytest.mark.parametrize("options", [{"beam_size": 1}, {"beam_size": 2}, {"samples": 5}])
+@pytest.mark.parametrize("prefix", ["the quick brown ", "the quick brown fox", "fox"])
+def test_a_prefix_longer_than_the_limit_still_fits(prefix: str, options: dict[str, int]) -> None:
+    requests = [Request("a fox", prefix), Request("dog")]
+    for config in (SearchConfig(max_length=3, **options), SearchConfig(max_length_ratio=0.5, **options)):
+        demanding, free = build().generate(requests, config)
+        assert all(one.text.startswith(prefix.strip()) for one in demanding)
+        limit = min(config.max_length, math.ceil(0.5 * len(VOCABULARY.encode(["dog"])[0])) + config.max_length_margin)
+        assert all(len(one.tokens) <= limit for one in free)
 
 
-def test_samples_that_do_not_reach_the_end_of_their_prefix_are_refused() -> None:
-    """Whichever of them it is: one token spells it, and so do three."""
+def test_a_prefix_has_room_for_its_longest_spelling() -> None:
+    """One token spells it, and so do three; samples take either."""
     translator = Translator(packaged(source=FEW, target=FEW))
-    for seed in range(8):
-        with pytest.raises(ConfigError, match="needs room in the search, got prefix 'ab'"):
-            translator.generate([Request("ab", "ab")], SearchConfig(max_length=1, samples=20, seed=seed))
+    assert Demands(FEW).prefix("ab").unspelled == 3
+    (found,) = translator.generate([Request("ab", "ab")], SearchConfig(max_length=1, samples=100))
+    assert all(one.text.startswith("ab") for one in found)
+    assert max(len(one.tokens) for one in found) == 3
+
+
+def test_a_constraint_with_a_forbidden_token_is_told_as_it_was_given() -> None:
+    config = SearchConfig(forbidden_tokens=(VOCABULARY.find("o"),))
+    with pytest.raises(ConfigError, match="no forbidden token, got 'fox' and id"):
+        build().translate(Request("a", constraints=("fox",)), config)
 
 
 def test_words_and_bytes_are_spelled_too() -> None:

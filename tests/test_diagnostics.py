@@ -91,6 +91,43 @@ def test_jacobians_are_those_of_finite_differences(name: str) -> None:
     torch.testing.assert_close(flow.jacobian, torch.stack(singular[::-1]).float(), atol=1e-5, rtol=1e-4)
 
 
+def test_jacobians_of_several_rows_are_those_of_each_by_distance() -> None:
+    torch.manual_seed(0)
+    model = Seq2Seq(SMALL).double()
+    batch = pairs([5, 3, 4], [2, 6, 4])
+    together = gradient_flow(model, batch, jacobian_rows=3)
+    alone = [
+        gradient_flow(
+            model,
+            Batch(
+                batch.source[[row], : batch.source_lengths[row]],
+                batch.source_lengths[[row]],
+                batch.target[[row], : batch.target_lengths[row]],
+                batch.target_lengths[[row]],
+                torch.tensor([row]),
+            ),
+        )
+        for row in range(3)
+    ]
+    for ours, *each in zip(together, *alone, strict=True):
+        means = [
+            torch.stack([one.jacobian[distance] for one in each if distance < len(one.jacobian)]).mean()
+            for distance in range(max(len(one.jacobian) for one in each))
+        ]
+        torch.testing.assert_close(ours.jacobian, torch.stack(means))
+
+
+def test_the_flow_through_frozen_parts_is_measured_too() -> None:
+    torch.manual_seed(0)
+    model, batch = Seq2Seq(SMALL), pairs([5, 3], [2, 6])
+    free = gradient_flow(model, batch)
+    model.encoder.requires_grad_(False)
+    for ours, theirs in zip(gradient_flow(model, batch), free, strict=True):
+        torch.testing.assert_close(ours.hidden, theirs.hidden)
+    assert not any(weight.requires_grad for weight in model.encoder.parameters())
+    assert all(weight.requires_grad for name, weight in model.named_parameters() if not name.startswith("encoder."))
+
+
 def test_a_plain_networks_gradient_stays_under_its_bound() -> None:
     for name in ("rnn_tanh", "rnn_relu", "linear"):
         cell = make(name, initialisation="uniform", init_range=0.5)

@@ -151,6 +151,19 @@ def test_a_model_without_probabilities_gives_an_empty_hypothesis(options: dict[s
             assert one.log_prob == -math.inf
 
 
+@pytest.mark.parametrize("options", [{"beam_size": 1}, {"beam_size": 3, "n_best": 2}, {"samples": 2}])
+def test_a_step_function_may_be_more_precise(options: dict[str, object]) -> None:
+    network, config = ToyNetwork(vocabulary_size=8, seed=0), SearchConfig(max_length=6, **options)
+
+    def precise(tokens: torch.Tensor, state: oracles.ToyState) -> tuple[torch.Tensor, oracles.ToyState]:
+        log_probs, state = network.step(tokens, state)
+        return log_probs.double(), state
+
+    start = network.start(torch.tensor([1, 2]))
+    ours, theirs = (search(step, start, torch.tensor([3, 4]), config) for step in (precise, network.step))
+    assert [[one.tokens for one in found] for found in ours] == [[one.tokens for one in found] for found in theirs]
+
+
 def test_a_step_function_may_keep_what_it_returned() -> None:
     """The search does not write into the step function's tensors."""
     table = torch.log_softmax(torch.randn(9, generator=torch.Generator().manual_seed(1)), dim=-1)

@@ -63,6 +63,27 @@ def test_how_weights_lie_changes_nothing(config: ModelConfig) -> None:
         assert (weight if part == "embedding.weight" or weight.dim() == 1 else weight.t()).is_contiguous()
 
 
+def test_a_table_is_forgotten_with_the_weights_that_it_was_made_of() -> None:
+    (model,) = build().ensemble.models
+    for changes in (model.train, lambda: model.load_state_dict(model.state_dict())):
+        model.eval()
+        model.decoder.tabulate_tokens()
+        assert model.decoder.token_gates is not None
+        changes()
+        assert model.decoder.token_gates is None
+
+
+def test_attention_is_the_same_whatever_fits_into_memory(translator: Translator, monkeypatch) -> None:
+    texts, search = [*TEXTS, "the quick brown fox", "a dog"], SearchConfig(beam_size=4, n_best=3, max_length=6)
+    together = translator.generate(texts, search, attention=True)
+    monkeypatch.setattr("seq2seq.translator.batches.MEMORY_SHARE", 0.0)
+    for ours, alone in zip(together, translator.generate(texts, search, attention=True), strict=True):
+        for one, other in zip(ours, alone, strict=True):
+            assert one.tokens == other.tokens
+            if one.attention is not None:
+                assert torch.allclose(torch.tensor(one.attention), torch.tensor(other.attention), atol=1e-5)
+
+
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_a_large_batch_is_its_texts_one_by_one(translator: Translator, beam_size: int) -> None:
     random = Random(2)
@@ -350,6 +371,14 @@ def test_a_report_keeps_the_bytes_of_the_card(translator: Translator, tmp_path: 
         report(tmp_path, ["a fox"], [["dog"]], search=SEARCH)
         assert card.read_bytes().startswith(b"gr\xfcn\r\nund gelb\n\n## Test set\n\n1 sentences (sha256:")
         assert card.read_bytes().count(b"## Test set") == 1
+    own = b"### Test set\nmine\n## Test sets used\nmine too\n"
+    card.write_bytes(own + card.read_bytes() + b"\n## License\nfree\n")
+    for _ in range(2):
+        report(tmp_path, ["dog"], [["dog"]], search=SEARCH)
+        content = card.read_bytes()
+        assert content.startswith(own + b"gr\xfcn\r\nund gelb\n\n## Test set\n\n1 sentences (sha256:")
+        assert content.endswith(b"\n\n## License\nfree\n")
+        assert content.count(b"(sha256:") == 1
     card.unlink()
     card.mkdir()
     with pytest.raises(PackageError, match=r"README.md: cannot be written \(Is a directory\); make room for it"):

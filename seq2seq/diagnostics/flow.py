@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seq2seq.cells import Cell, CellState, LinearCell, ReluRNNCell, TanhRNNCell
@@ -67,7 +68,7 @@ def gradient_flow(
     flows = []
     for found in traces:
         norms = [[row_norms(next(gradients), part) for part in call.after] for call in found.calls]
-        hidden, *memory = (by_distance([step[part] for step in norms], found) for part in range(len(norms[0])))
+        hidden, *memory = (by_distance([step[part] for step in norms], found.ends()) for part in range(len(norms[0])))
         flows.append(
             Flow(
                 found.layer,
@@ -85,9 +86,8 @@ def row_norms(gradient: Tensor | None, part: Float[Tensor, "rows hidden"]) -> Fl
     return part.new_zeros(len(part)) if gradient is None else gradient.norm(dim=-1)
 
 
-def by_distance(norms: list[Tensor], found: Trace) -> Float[Tensor, "distances"]:
-    """The mean over rows of norms given step by step, by the distance from each row's last step."""
-    ends = found.ends()
+def by_distance(norms: Iterable[Tensor], ends: Int[Tensor, "rows"]) -> Float[Tensor, "distances"]:
+    """The mean over rows of norms given step by step, by the distance from each row's last step, `ends`."""
     sums, counts = torch.zeros(int(ends.max()) + 1), torch.zeros(int(ends.max()) + 1)
     for number, step in enumerate(norms):
         distance = ends[: len(step)] - number
@@ -101,13 +101,13 @@ def jacobians(found: Trace, rows: int) -> Float[Tensor, "steps"]:
     """Largest singular values of the steps of the first rows, the last step first; their mean over rows."""
     if rows == 0:
         return torch.zeros(0)
-    values = []
-    last = int(found.ends()[0])
-    # Row 0 is the longest, and the others are taken while they last.
-    for call in reversed(found.calls[1 : last + 1]):
-        jacobian = step_jacobian(found.cell, call, rows)
-        values.append(torch.linalg.matrix_norm(jacobian, ord=2).mean())
-    return torch.stack(values).cpu().float() if values else torch.zeros(0)
+    ends = found.ends()[:rows]
+    # A row's first step has no step before it; backwards, rows join in until the last call.
+    values = (
+        torch.linalg.matrix_norm(step_jacobian(found.cell, call, min(rows, len(before.projected))), ord=2)
+        for before, call in pairwise(found.calls[: int(ends.max()) + 1])
+    )
+    return by_distance(chain([torch.zeros(0)], values), ends)[:-1]
 
 
 def step_jacobian(cell: Cell, call: Call, rows: int) -> Float[Tensor, "rows state state"]:

@@ -91,12 +91,18 @@ def trace(model: Traceable, batch: Batch | Float[Tensor, "batch steps features"]
     """
     module = cast(nn.Module, model)
     training = module.training
+    frozen = [weight for weight in module.parameters() if not weight.requires_grad]
     module.eval()
+    # Gradients are followed through every cell, also through those that are not trained.
+    for weight in frozen:
+        weight.requires_grad_(True)
     try:
         with recording(model) as traces:
             loss = last_loss(model, batch)
     finally:
         module.train(training)
+        for weight in frozen:
+            weight.requires_grad_(False)
     if isinstance(batch, Batch):
         for found in traces:
             if found.layer.startswith("decoder"):

@@ -85,7 +85,9 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, CellState]:
         """All steps, time first or packed: see `time`."""
         if not self.fused or masks.recur or (batch_sizes is not None and kernel_is_slow(inputs)):
-            return unroll(self.cells, inputs, batch_sizes, state, masks.steps, self.compiled)
+            # Compiling pays off in training; who only translates need not have a compiler.
+            compiled = self.compiled and torch.is_grad_enabled()
+            return unroll(self.cells, inputs, batch_sizes, state, masks.steps, compiled)
         return run_kernel(cast(list[FusedCell], self.cells), inputs, batch_sizes, state, torch.is_grad_enabled())
 
     def step(

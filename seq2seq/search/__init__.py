@@ -43,6 +43,7 @@ def search(
     *,
     prefixes: Sequence[Phrase] | None = None,
     constraints: Sequence[Sequence[Phrase]] | None = None,
+    room: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of every sentence: `config.samples` drawn ones, or else the `n_best` best ones, best first.
@@ -55,14 +56,16 @@ def search(
         prefixes: token ids that each sentence's hypotheses begin with; none where empty.
         constraints: phrases of token ids that each sentence's hypotheses contain, in any order; a beam finds good
             places for them if it is wider than they have tokens.
+        room: how many tokens each sentence's limit must at least allow beside its prefix and constraints, where the
+            step function demands some.
         seeds: of sampling, one per sentence, joined to `config.seed`; `None`: 0 for all.
 
     Raises:
-        ConfigError: if there are not as many prefixes, constraints or seeds as sentences; if ids are not in the
+        ConfigError: if there are not as many prefixes, constraints, rooms or seeds as sentences; if ids are not in the
             vocabulary; if an argument does not go together with the configuration or the model; if the configuration
             asks for a shortlist, which is for the step function to know.
     """
-    for name, given in (("prefixes", prefixes), ("constraints", constraints), ("seeds", seeds)):
+    for name, given in (("prefixes", prefixes), ("constraints", constraints), ("room", room), ("seeds", seeds)):
         if given is not None and len(given) != len(source_lengths):
             raise ConfigError(
                 f"there must be as many {name} as sentences, got {len(given)} and {len(source_lengths)}; "
@@ -77,11 +80,11 @@ def search(
             raise ConfigError(
                 f"constraints need a beam, got them and samples={config.samples}; set samples to 0 or leave them out"
             )
-        return sample(step, state, source_lengths, config, prefixes=prefixes, seeds=seeds)
+        return sample(step, state, source_lengths, config, prefixes=prefixes, room=room, seeds=seeds)
     if seeds is not None:
         raise ConfigError("seeds are for sampling, got them and samples=0; give samples or leave them out")
     # What chooses among several hypotheses is a beam's business, be it one of 1.
     if config.beam_size == 1 and not config.coverage_penalty and not has_phrases(constraints):
-        found = greedy_search(step, state, source_lengths, config, prefixes=prefixes)
+        found = greedy_search(step, state, source_lengths, config, prefixes=prefixes, room=room)
         return [[hypothesis] for hypothesis in found]
-    return beam_search(step, state, source_lengths, config, prefixes=prefixes, constraints=constraints)
+    return beam_search(step, state, source_lengths, config, prefixes=prefixes, constraints=constraints, room=room)

@@ -28,6 +28,7 @@ def beam_search(
     *,
     prefixes: Sequence[Phrase] | None = None,
     constraints: Sequence[Sequence[Phrase]] | None = None,
+    room: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """The `n_best` best hypotheses found for every sentence, best first; fewer where fewer exist.
 
@@ -45,6 +46,7 @@ def beam_search(
         config: every field but those of sampling is used.
         prefixes: token ids that each sentence's hypotheses begin with.
         constraints: phrases of token ids that each sentence's hypotheses contain; see `allocation`.
+        room: see `search`.
 
     Raises:
         ConfigError: if a prefix or constraint has what is no text of the vocabulary, or what the configuration forbids;
@@ -57,7 +59,7 @@ def beam_search(
     batch = len(source_lengths)
     if batch == 0:
         return []
-    task = Task.of(source_lengths, config, prefixes, constraints)
+    task = Task.of(source_lengths, config, prefixes, constraints, room)
     if config.beam_groups == 1:
         rank = by_log_prob if task.constraints is None else in_turn
         return _run(step, state, task, config, rank)

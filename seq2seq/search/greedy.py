@@ -32,6 +32,7 @@ def greedy_search(
     config: SearchConfig,
     *,
     prefixes: Sequence[Phrase] | None = None,
+    room: Sequence[int] | None = None,
 ) -> list[Hypothesis]:
     """One hypothesis for every sentence: the most probable allowed token at every step, until `<E>`.
 
@@ -43,6 +44,7 @@ def greedy_search(
         source_lengths: in tokens, not counting `<E>`.
         config: the limits, the rules of what may follow and the score are used.
         prefixes: token ids that each sentence's hypothesis begins with.
+        room: see `search`.
 
     Raises:
         ConfigError: if there is a coverage penalty, which is left to beam search; if a prefix has what is no text of
@@ -52,7 +54,7 @@ def greedy_search(
         raise ConfigError(
             f"greedy search knows no coverage, got coverage_penalty={config.coverage_penalty}; use beam_search"
         )
-    return walk(step, state, Task.of(source_lengths, config, prefixes, None), config, most_probable)
+    return walk(step, state, Task.of(source_lengths, config, prefixes, None, room), config, most_probable)
 
 
 def most_probable(

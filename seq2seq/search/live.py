@@ -34,13 +34,14 @@ class Task:
         config: SearchConfig,
         prefixes: Sequence[Phrase] | None,
         constraints: Sequence[Sequence[Phrase]] | None,
+        room: Sequence[int] | None,
     ) -> Task:
         """What the arguments of a search say.
 
         Raises:
             ConfigError: if a prefix or constraint has what is not text, or cannot be met for the rules.
         """
-        demands = [0] * len(source_lengths)
+        demands = list(room or [0] * len(source_lengths))
         if prefixes is not None:
             demands = [demand + len(prefix) for demand, prefix in zip(demands, prefixes, strict=True)]
         if constraints is not None:

@@ -30,6 +30,7 @@ def sample(
     config: SearchConfig,
     *,
     prefixes: Sequence[Phrase] | None = None,
+    room: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """`config.samples` independent outputs of every sentence, in the order drawn.
@@ -42,6 +43,7 @@ def sample(
         source_lengths: in tokens, not counting `<E>`.
         config: the fields of sampling, the limits, the rules of what may follow and the score are used.
         prefixes: token ids that each sentence's outputs begin with.
+        room: see `search`.
         seeds: one per sentence, joined to `config.seed`; sentences with the same seed are drawn by the same chances.
             `None`: 0 for all.
 
@@ -50,7 +52,7 @@ def sample(
     """
     batch, device = len(source_lengths), source_lengths.device
     owners = torch.arange(batch, device=device).repeat_interleave(config.samples)
-    task = Task.of(source_lengths, config, prefixes, None).select(owners)
+    task = Task.of(source_lengths, config, prefixes, None, room).select(owners)
     seeds = [0] * batch if seeds is None else [seed % 2**63 for seed in seeds]
     own = torch.tensor(seeds, dtype=torch.long, device=device)[owners]
     numbers = torch.arange(config.samples, device=device).repeat(batch)

@@ -49,7 +49,7 @@ def best_continuations(
     if next_log_probs.numel() <= FEW:
         # The readable way.
         forbidden = _forbidden(may_end, may_go_on, size)
-        candidates = next_log_probs.view(sentences, width, size) + log_probs[:, :, None]
+        candidates = next_log_probs.float().view(sentences, width, size) + log_probs[:, :, None]
         candidates = without_nan(candidates.masked_fill_(forbidden[:, None], -torch.inf)).flatten(1)
         best, columns = candidates.topk(min(count, candidates.shape[1]), dim=1)
         return best, columns // size, columns % size

@@ -55,6 +55,8 @@ class Budget:
         numbers: floating point numbers held at once.
         numbers_of_a_row: those that each hypothesis needs.
         numbers_of_a_token: those that each source token needs.
+        numbers_of_a_weight: those that a token of a hypothesis needs for each source token that it attends to.
+        given: whether hypotheses are given, so that all their tokens attend at once; they count in `longest` then.
     """
 
     width: int
@@ -63,9 +65,19 @@ class Budget:
     numbers: int
     numbers_of_a_row: int
     numbers_of_a_token: int
+    numbers_of_a_weight: int
+    given: bool = False
 
     @classmethod
-    def of(cls, models: Sequence[ModelConfig], width: int, device: torch.device, memory: int | None = None) -> Budget:
+    def of(
+        cls,
+        models: Sequence[ModelConfig],
+        width: int,
+        device: torch.device,
+        memory: int | None = None,
+        *,
+        given: bool = False,
+    ) -> Budget:
         """The budget of models on a device for `width` hypotheses per sentence.
 
         A wider beam has fewer sentences in a batch; so have a larger vocabulary and less free memory (`memory`, in
@@ -83,14 +95,30 @@ class Budget:
             numbers_of_a_token=sum(
                 (model.encoder_layers * 5 + 2) * model.annotation_size + model.decoder_hidden_size for model in models
             ),
+            numbers_of_a_weight=sum(_numbers_of_a_weight(model) for model in models),
+            given=given,
         )
 
     def allows(self, sentences: int, longest: int) -> bool:
         """Whether so many sentences with so many source tokens, at most, may be a batch."""
         rows, tokens = sentences * self.width, sentences * longest
         # Every hypothesis attends to every token of its source.
-        numbers = rows * (self.numbers_of_a_row + longest) + tokens * self.numbers_of_a_token
+        weights = rows * longest * (longest if self.given else 1)
+        numbers = rows * self.numbers_of_a_row + weights * self.numbers_of_a_weight + tokens * self.numbers_of_a_token
         return rows <= self.rows and tokens <= self.tokens and numbers <= self.numbers
+
+
+def _numbers_of_a_weight(model: ModelConfig) -> int:
+    """Additive attention has a hidden layer for every weight: its sums, and their tanh."""
+    match model.attention:
+        case "none":
+            return 0
+        case "additive" | "multi_head_additive":
+            return 2 * model.decoder_hidden_size
+        case "multi_head":
+            return 2 * model.attention_heads
+        case _:
+            return 2
 
 
 def batches(numbers: Iterable[int], lengths: Sequence[int], budget: Budget) -> Iterator[Batch]:

@@ -54,11 +54,13 @@ class Prefix:
     Attributes:
         tokens: those of its complete words.
         start: where its translation stands before `<S>`.
+        unspelled: the most tokens that its last word takes, if that is not complete.
         spelling: all tokens that can be a part of it.
     """
 
     tokens: list[int]
     start: Place | None
+    unspelled: int = 0
     spelling: frozenset[int] = frozenset()
 
 
@@ -107,14 +109,14 @@ class Demands:
         is_complete = self.vocabulary.spell(f"{text}|") != self.vocabulary.spell(text) + b"|"
         complete = words if is_complete else words[:-1]
         tokens = self._encode(text, len(complete), "a prefix")
-        place = self._next_word if is_complete else self._spelling(SPACE + words[-1])
+        place, unspelled = (self._next_word, 0) if is_complete else self._spelling(SPACE + words[-1])
         if place is None or not place.following:
             raise unknown("a prefix", text)
         last = [] if is_complete else place.reachable()
         spelling = frozenset(tokens).union(*(one.following for one in last))
         for token in reversed(tokens):
             place = Place({token: place})
-        return Prefix(tokens, Place({BOS_ID: place}), spelling)
+        return Prefix(tokens, Place({BOS_ID: place}), unspelled, spelling)
 
     def _phrase(self, text: str) -> Phrase:
         """Tokens of a phrase.
@@ -149,18 +151,20 @@ class Demands:
         starts = [token for token, spelling in enumerate(self.vocabulary.spellings) if spelling.startswith(SPACE)]
         return Place(dict.fromkeys([EOS_ID, *starts]))
 
-    def _spelling(self, rest: bytes) -> Place:
-        """Where `rest` is still to be spelled, by tokens that lead to its end."""
-        places: dict[bytes, Place] = {}
+    def _spelling(self, rest: bytes) -> tuple[Place, int]:
+        """Where `rest` is still to be spelled, by tokens that lead to its end, and the most that this takes."""
+        places, steps = dict[bytes, Place](), dict[bytes, int]()
         for start in range(len(rest) - 1, -1, -1):
             missing = rest[start:]
             following = dict[int, Place | None](dict.fromkeys(self._tokens_starting_with(missing)))
+            steps[missing] = 1
             for end in range(1, len(missing)):
-                after = places[missing[end:]]
-                if after.following:
-                    following |= dict.fromkeys(self._tokens_spelled(missing[:end]), after)
+                after, part = places[missing[end:]], self._tokens_spelled(missing[:end])
+                if after.following and part:
+                    following |= dict.fromkeys(part, after)
+                    steps[missing] = max(steps[missing], 1 + steps[missing[end:]])
             places[missing] = Place(following)
-        return places[rest]
+        return places[rest], steps[rest]
 
     def _tokens_spelled(self, spelling: bytes) -> list[int]:
         """Tokens with exactly this spelling."""

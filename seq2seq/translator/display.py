@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 import torch
 from torch import Tensor
@@ -12,10 +13,9 @@ from seq2seq.config import UNK_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.lexicon import CANDIDATES
 from seq2seq.search import Hypothesis
-from seq2seq.translator.alignment import align, most_attended_word, over_source_words
+from seq2seq.translator.alignment import Alignment, align, most_attended_word, over_source_words
 from seq2seq.translator.ensemble import Ensemble
 from seq2seq.translator.texts import Translation
-from seq2seq.vocabulary import Vocabulary
 
 UTILITY_NAMES = ("chrf", "bleu")
 
@@ -106,30 +106,55 @@ def display(
         if wanted.alignments:
             alignment = align(words, vocabulary.decoded_words(found.tokens))
         if wanted.replace_unk and UNK_ID in found.tokens:
-            text = copy_unknown(found.tokens, vocabulary, vocabulary.split(source), spans[0], words)
+            copies = copied_spans(found.tokens, spans[0], words)
+            text = copy_unknown(
+                vocabulary.decode([[token] for token in found.tokens]), vocabulary.split(source), copies
+            )
+            alignment = None if alignment is None else align_copies(alignment, copies)
     if attention and wanted.attention:
         weights = torch.stack(list(attention)).mean(dim=0).tolist()
     tokens = vocabulary.tokens(found.tokens)
     return Translation(text, tokens, found.score, found.token_log_probs, attention=weights, alignment=alignment)
 
 
-def copy_unknown(
-    tokens: Sequence[int], vocabulary: Vocabulary, given: Sequence[str], spans: Sequence[range], attention: Tensor
-) -> str:
-    """The text of tokens that are whole words, each `<unk>` replaced by the source word that it looked at most.
+def copied_spans(tokens: Sequence[int], spans: Sequence[range], attention: Tensor) -> list[range | None]:
+    """The source words that take the place of each `<unk>`; `None` for any other token.
 
     Args:
         tokens: of the translation.
-        vocabulary: theirs.
-        given: the words of the source.
         spans: the source words that each source token is in.
         attention: of each token to the source's words, and last its end.
     """
-    words = vocabulary.decode([[token] for token in tokens])
-    for number, token in enumerate(tokens):
-        most = most_attended_word(attention[number])
-        if token == UNK_ID and most is not None:
-            # Neighbours that are unknown are one token, in the source as in the translation.
-            span = next(span for span in spans if most in span)
-            words[number] = " ".join(given[span.start : span.stop])
-    return " ".join(words)
+    copies: list[range | None] = []
+    for token, weights in zip(tokens, attention, strict=False):  # the attention of `<E>` is left over
+        most = most_attended_word(weights) if token == UNK_ID else None
+        # Neighbours that are unknown are one token, in the source as in the translation.
+        copies.append(None if most is None else next(span for span in spans if most in span))
+    return copies
+
+
+def copy_unknown(words: Sequence[str], given: Sequence[str], copies: Sequence[range | None]) -> str:
+    """The text of a translation of whole words, some of them replaced.
+
+    Args:
+        words: one for each token.
+        given: the words of the source.
+        copies: those that replace each word; see `copied_spans`.
+    """
+    parts = (
+        [word] if copy is None else given[copy.start : copy.stop] for word, copy in zip(words, copies, strict=True)
+    )
+    return " ".join(chain.from_iterable(parts))
+
+
+def align_copies(alignment: Alignment, copies: Sequence[range | None]) -> Alignment:
+    """An alignment of a translation's words after `copy_unknown`: a copied word is aligned with what it was copied
+    from."""
+    sources = {target: source for source, target in alignment}
+    result: Alignment = []
+    position = 0
+    for number, copy in enumerate(copies):
+        own = ([sources[number]] if number in sources else []) if copy is None else copy
+        result += zip(own, count(position), strict=False)
+        position += 1 if copy is None else len(copy)
+    return result

@@ -20,7 +20,7 @@ import torch
 
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
-from seq2seq.search import Hypothesis, search
+from seq2seq.search import Hypothesis, Phrase, search
 from seq2seq.translator.demands import Demands
 from seq2seq.translator.ensemble import Ensemble, Sources
 from seq2seq.translator.guiding import close_phrases, guide
@@ -43,6 +43,7 @@ def find_hypotheses(
         ConfigError: if a request cannot be met.
     """
     prefixes, phrases = zip(*(demands.of(request) for request in requests), strict=True)
+    refuse_forbidden(requests, phrases, config)
     demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
     choice = ensemble.choose(sources, config.shortlist, demanded)
     # From here on tokens have local ids.
@@ -53,6 +54,7 @@ def find_hypotheses(
         source_lengths=torch.tensor([max(map(len, ids)) for ids in sources], device=ensemble.device),
         config=choice.to_local_config(config),
         prefixes=[choice.to_local(prefix.tokens) for prefix in prefixes],
+        room=[prefix.unspelled for prefix in prefixes],
         # Of the text alone, so that it has the same samples in any company.
         seeds=[seed_of(request.text) for request in requests] if config.samples else None,
     )
@@ -72,6 +74,17 @@ def find_hypotheses(
                 "raise max_length or beam_size, forbid fewer tokens, or ask for less"
             )
     return choice.to_vocabulary(found)
+
+
+def refuse_forbidden(requests: Sequence[Request], phrases: Sequence[Sequence[Phrase]], config: SearchConfig) -> None:
+    """Raise where a constraint has a token that the configuration forbids."""
+    for request, own in zip(requests, phrases, strict=True):
+        for text, phrase in zip(request.constraints, own, strict=True):
+            if forbidden := set(config.forbidden_tokens).intersection(phrase):
+                raise ConfigError(
+                    f"a constraint must have no forbidden token, got {text!r} and id {min(forbidden)}; "
+                    "allow it or leave it out"
+                )
 
 
 def seed_of(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -137,16 +138,20 @@ def _show_sample(source: str, translation: str, references: Sequence[str]) -> No
 
 
 def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
-    """Tell the scores at the end of the model card, in place of older ones; what else it says stays, byte for byte."""
+    """Tell the scores in the model card, in place of older ones or at its end; what else it says stays."""
     try:
         content = card.read_bytes()
     except FileNotFoundError:
         content = b""
     except OSError as error:
         raise _cannot_be_written(card, error) from None
-    before = content.split(TEST_HEADING.encode())[0].rstrip()
-    lines = ["", "", TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
-    _write(card, before + "\n".join(lines).encode())
+    lines = [TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
+    section = "\n".join(lines).encode()
+    if older := re.search(rb"^%b[ \t\r]*$.*?(?=^## |\Z)" % TEST_HEADING.encode(), content, re.MULTILINE | re.DOTALL):
+        before, after = content[: older.start()], content[older.end() :]
+        _write(card, before + section + (b"\n" + after if after else b""))
+    else:
+        _write(card, content.rstrip() + b"\n\n" + section if content.strip() else section)
 
 
 def _write_lines(

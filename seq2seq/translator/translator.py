@@ -173,11 +173,11 @@ class Translator:
         lengths = [max(map(len, source)) + 1 for source in sources]
         width = search.samples or search.beam_size
         self.ensemble.expect(width * sum(lengths[number] for number in asked))
-        budget = self._budget(width, share.memory)
+        budget, given = self._budget(width, share.memory), self._budget(1, share.memory, given=True)
         with torch.inference_mode():
             for batch in islice(batches(asked, lengths, budget), share.rank, None, share.ranks):
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
-                found = self._translate(*group, search, wanted)
+                found = self._translate(*group, search, wanted, given)
                 results |= zip(batch, found, strict=True)
         if wanted.utility is None:
             return results
@@ -247,7 +247,7 @@ class Translator:
         ]
         results: list[list[float]] = [[] for _ in sources]
         with torch.inference_mode():
-            for batch in batches(range(len(sources)), lengths, self._budget(1)):
+            for batch in batches(range(len(sources)), lengths, self._budget(1, given=True)):
                 found = self.ensemble.log_probs([source_ids[n] for n in batch], [target_ids[n] for n in batch])
                 for number, log_probs in zip(batch, found, strict=True):
                     results[number] = log_probs
@@ -268,18 +268,24 @@ class Translator:
             )
         return found
 
-    def _budget(self, width: int, memory: int | None = None) -> Budget:
-        return Budget.of([model.config for model in self.ensemble.models], width, self.ensemble.device, memory)
+    def _budget(self, width: int, memory: int | None = None, given: bool = False) -> Budget:
+        models = [model.config for model in self.ensemble.models]
+        return Budget.of(models, width, self.ensemble.device, memory, given=given)
 
     def _translate(
-        self, requests: list[Request], sources: list[tuple[list[int], ...]], config: SearchConfig, wanted: Wanted
+        self,
+        requests: list[Request],
+        sources: list[tuple[list[int], ...]],
+        config: SearchConfig,
+        wanted: Wanted,
+        budget: Budget,
     ) -> list[list[Translation]]:
         found = find_hypotheses(self.ensemble, self.demands, requests, sources, config)
         owners = [row for row, hypotheses in enumerate(found) for _ in hypotheses]
         flat = [one for hypotheses in found for one in hypotheses]
         attention: list[list[Tensor]] = [[] for _ in flat]
         if wanted.attends:
-            attention = self.ensemble.attend([sources[owner] for owner in owners], [one.tokens for one in flat])
+            attention = self._attend([sources[owner] for owner in owners], [one.tokens for one in flat], budget)
         texts = self.vocabulary.decode([one.tokens for one in flat])
         shown = (
             display(one, text, requests[owner].text, weights, self.ensemble, wanted)
@@ -287,6 +293,17 @@ class Translator:
         )
         translations = [[next(shown) for _ in hypotheses] for hypotheses in found]
         return [without_repetition(own) for own in translations] if config.beam_groups > 1 else translations
+
+    def _attend(
+        self, sources: Sequence[tuple[list[int], ...]], targets: Sequence[list[int]], budget: Budget
+    ) -> list[list[Tensor]]:
+        """What `Ensemble.attend` gives, of as many targets at a time as the budget allows."""
+        lengths = [max(len(target), *map(len, source)) + 1 for source, target in zip(sources, targets, strict=True)]
+        found = {}
+        for batch in batches(range(len(targets)), lengths, budget):
+            group = [sources[number] for number in batch], [targets[number] for number in batch]
+            found |= zip(batch, self.ensemble.attend(*group), strict=True)
+        return [found[number] for number in range(len(targets))]
 
 
 def without_repetition(translations: Sequence[Translation]) -> list[Translation]:
