@@ -86,7 +86,7 @@ def train_steps(model: Seq2Seq, batches: list[Sides]) -> Callable[[int], tuple[i
         optimizer.step()
         optimizer.zero_grad()
         # Backward costs twice the products of forward.
-        return 3 * sum(multiplications(MODEL, *counted(batch))), int(is_token.sum()), len(source)
+        return 3 * sum(multiplications(model, *counted(batch))), int(is_token.sum()), len(source)
 
     return step
 

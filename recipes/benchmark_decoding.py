@@ -108,7 +108,7 @@ def decode(model: Seq2Seq, model_step: Step[DecoderState], batch: Source, config
     wasted = sum(int((needed[rows] <= time).sum()) for time, rows in enumerate(stepped)) if is_known else 0
     rows = sum(map(len, stepped))
     pairs = sum(int(lengths[sentences].sum()) for sentences in stepped)
-    read, write = multiplications(model.config, int(lengths.sum()), rows - wasted, pairs)
+    read, write = multiplications(model, int(lengths.sum()), rows - wasted, pairs)
     return Decoded(seconds, read + write, len(stepped), rows, wasted)
 
 
@@ -209,7 +209,7 @@ def main(
     table = Table(*HEADINGS, title=f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for size in BATCHES:
         sources = list(text_sources(found, source, size))
-        chosen = sources[:: max(1, len(sources) // (16 * runs if size == 1 else runs))]
+        chosen = sources[:: -(-len(sources) // (16 * runs if size == 1 else runs))]
         for beam in (1, 5):
             table.add_row(*measure_batches(weights, step, chosen, beam, precision, {}))
     Console(width=140).print(table)

@@ -10,27 +10,32 @@ import time
 import numpy as np
 import torch
 
-from seq2seq.config import EOS_ID, FIRST_FREE_ID, PAD_ID, ModelConfig
+from seq2seq.config import EOS_ID, FIRST_FREE_ID, PAD_ID
 from seq2seq.model import Seq2Seq
 
 
-def multiplications(config: ModelConfig, source: int, target: int, pairs: int) -> tuple[int, int]:
+def multiplications(model: Seq2Seq, source: int, target: int, pairs: int) -> tuple[int, int]:
     """Multiply-adds of reading the source (encoder and keys), and of writing the target, one way.
 
     Args:
+        model: a token needs each of its matrices once.
         source, target: tokens in all, without padding; pairs: (source token, target token) pairs that attention joins.
     """
+    read, write = matrices(model.encoder.recurrence), matrices(model.output)
+    for name, part in model.decoder.named_children():
+        write += matrices(part) if name not in ("embedding", "attentions") else 0
+    write += matrices(model.bottleneck) if model.bottleneck is not None else 0
+    for attention in model.decoder.attentions:
+        for name, part in attention.named_children():
+            read += matrices(part) if name in ("key", "value") else 0
+            write += matrices(part) if name == "query" else 0
+    joined = len(model.decoder.attentions) * (model.config.decoder_hidden_size + model.config.annotation_size)
+    return source * read, target * write + pairs * joined
 
-    def lstm(inputs: int, hidden: int) -> int:
-        return 4 * hidden * (inputs + hidden)
 
-    embedding, hidden, annotation = config.embedding_size, config.decoder_hidden_size, config.annotation_size
-    directions = annotation // config.encoder_hidden_size
-    below = [embedding] + [annotation] * (config.encoder_layers - 1)
-    read = sum(directions * lstm(size, config.encoder_hidden_size) for size in below) + annotation * hidden
-    layers = lstm(embedding, hidden) + (config.decoder_layers - 1) * lstm(hidden + annotation, hidden)
-    output = (hidden + annotation) * embedding + embedding * config.target_vocabulary_size
-    return source * read, target * (layers + output) + pairs * (hidden + annotation)
+def matrices(part: torch.nn.Module) -> int:
+    """Numbers in the matrices of a part of a model."""
+    return sum(weight.numel() for weight in part.parameters() if weight.dim() == 2)
 
 
 def fill(lengths: np.ndarray, random: np.random.Generator, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,8 +77,8 @@ def size_of(weight: torch.Tensor) -> int:
 
 
 def bandwidth(seconds: float = 0.3) -> float:
-    """Bytes per second that this machine reads from memory, at its best moment."""
-    numbers = torch.ones(64 << 20)  # 256 MiB, more than caches hold
+    """Bytes per second that this machine reads from memory, at its best moment; takes 256 MiB."""
+    numbers = torch.ones(64 << 20)  # more than caches hold
     best, ends = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < ends:
         started = time.perf_counter()

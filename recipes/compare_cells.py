@@ -18,7 +18,7 @@ from rich.table import Table
 
 from seq2seq import package
 from seq2seq.cells import CELLS
-from seq2seq.cli.flags import Device, Smoke
+from seq2seq.cli.flags import Device, Restart, Smoke
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_tsv
@@ -83,7 +83,7 @@ def captions(data: Path) -> Task:
     return Task(pairs, validation, test, vocabulary, vocabulary, model, training, multi30k.SEARCH, "bleu")
 
 
-def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
+def run(task: Task, cell: str, out: Path, device: str, restart: bool, smoke: bool) -> None:
     """Train and test with one cell, as far as that was not done already."""
     corpus = ParallelDataModule(
         task.pairs,
@@ -95,7 +95,8 @@ def run(task: Task, cell: str, out: Path, device: str, smoke: bool) -> None:
         seed=task.training.seed,
         cache=out.parent / "cache",
     )
-    train(task.model.model_copy(update={"cell": cell}), task.training, corpus, out, device=device, smoke=smoke)
+    model = task.model.model_copy(update={"cell": cell})
+    train(model, task.training, corpus, out, device=device, restart=restart, smoke=smoke)
     if not is_reported(out):
         report(
             out,
@@ -125,6 +126,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="The Multi30k folder; without it, dates.")] = None,
     cell: Annotated[list[str], typer.Option(help="A cell to try; give it again for more.")] = ALL_CELLS,
     device: Device = "auto",
+    restart: Restart = False,
     smoke: Smoke = False,
 ) -> None:
     """Train the same model with every cell, and compare score, size and speed."""
@@ -135,7 +137,7 @@ def main(
     rows = []
     for one in cell:
         print(f"\n{one}")
-        run(task, one, out / one, device, smoke)
+        run(task, one, out / one, device, restart, smoke)
         score, name, parameters, rate = figures(out / one, task.metric)
         rows.append([one, f"{score:.1f}", f"{parameters:,}", f"{rate:,.0f}"])
     table = Table("cell", name, "parameters", "target tokens/s in training", title=f"every cell on {out.name}")

@@ -154,7 +154,7 @@ def main(
     ),
     steps: Annotated[int, typer.Option(min=2, help="Steps between the symbol and the question.")] = 50,
     updates: Annotated[int, typer.Option(min=1, help="Training steps of each cell.")] = 600,
-    seed: int = 1,
+    seed: Annotated[int, typer.Option(help="Of the start weights and of what is learnt from.")] = 1,
     smoke: Annotated[bool, typer.Option(help="Two updates each, to see that it works.")] = False,
 ) -> None:
     """Measure the gradient flow of every cell before and after training."""

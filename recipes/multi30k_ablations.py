@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq import package
-from seq2seq.cli.flags import Device, Smoke
+from seq2seq.cli.flags import Device, Restart, Smoke
 from seq2seq.cli.running import run_recipe
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
@@ -90,6 +90,7 @@ class Plan(NamedTuple):
     tokenised: bool
     epochs: int | None
     device: str
+    restart: bool
     smoke: bool
 
 
@@ -117,7 +118,17 @@ def run(
         seed=training.seed,
         cache=out.parent / f"cache-{variant.subwords}",
     )
-    train(model, training, corpus, out, device=plan.device, epochs=plan.epochs, languages=languages, smoke=plan.smoke)
+    train(
+        model,
+        training,
+        corpus,
+        out,
+        device=plan.device,
+        epochs=plan.epochs,
+        restart=plan.restart,
+        languages=languages,
+        smoke=plan.smoke,
+    )
     if not is_reported(out):
         report(
             out,
@@ -139,7 +150,8 @@ def figures(folders: list[Path]) -> Fields:
     return {
         "seeds": len(folders),
         "parameters": sum(weight.numel() for weight in weights),
-        "minutes": statistics.mean(summary["minutes"] for summary in summaries),
+        # Of the whole training; a trial has no more than the time of its best model.
+        "minutes": statistics.mean(summary.get("total", summary)["minutes"] for summary in summaries),
         "validation": statistics.mean(summary["monitored"] for summary in summaries),
         "test": statistics.mean(result["bleu"]["value"] for result in results),
         "spread": max(result["bleu"]["value"] for result in results) - min(r["bleu"]["value"] for r in results),
@@ -192,12 +204,13 @@ def main(
         int | None, typer.Option(help="Train each for so many, the rate falling to 0 within them.")
     ] = None,
     device: Device = "auto",
+    restart: Restart = False,
     smoke: Smoke = False,
 ) -> None:
     """Train the full model with three seeds and every variant with its own, and compare."""
     if wrong := [one for one in variant if one not in VARIANTS]:
         raise ConfigError(f"--variant must be one of {', '.join(VARIANTS)}; got {', '.join(wrong)}")
-    texts, plan = read(data, source, target, tokenised), Plan(tokenised, epochs, device, smoke)
+    texts, plan = read(data, source, target, tokenised), Plan(tokenised, epochs, device, restart, smoke)
     names = dict.fromkeys(["full", *variant])
     lines = list(chain(texts[0].sources(), texts[0].targets()))
     vocabularies = {

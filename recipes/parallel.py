@@ -132,7 +132,8 @@ def main(
     )
 
     # Told now, not when a large corpus is read and its vocabulary learnt.
-    check_run(training, out, device=device, devices=devices, nodes=nodes, epochs=epochs, restart=restart, wandb=wandb)
+    options = {"device": device, "devices": devices, "nodes": nodes, "epochs": epochs, "restart": restart}
+    check_run(training, out, **options, wandb=wandb, smoke=smoke)
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)

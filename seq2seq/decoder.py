@@ -145,7 +145,7 @@ class Decoder(nn.Module):
         # `[vocabulary, gates]`, by `tabulate_tokens`. A buffer, so that it moves with the weights; never saved.
         self.token_gates: Tensor | None
         self.register_buffer("token_gates", None, persistent=False)
-        self.register_load_state_dict_post_hook(forget_table)
+        self.register_load_state_dict_post_hook(forget_table)  # type: ignore[no-untyped-call]
         self.embedding = ScaledEmbedding(
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
@@ -185,6 +185,8 @@ class Decoder(nn.Module):
             encoded: the source.
             recurrent: what the bridge made of the encoder's final state, for each layer parts of `[batch, hidden]`.
         """
+        if torch.is_grad_enabled():  # What learns changes the weights that the table was made of.
+            self.token_gates = None
         attentions = cast(list[Attention], list(self.attentions))
         memories = tuple(attention.remember(encoded.annotations, encoded.is_token) for attention in attentions)
         hidden = recurrent[0][0]
@@ -257,16 +259,10 @@ class Decoder(nn.Module):
         output, above = stack.step_from(1, bottom[0], state.recurrent[1 : len(stack.layers)], masks[1:])
         return output, (bottom, *above)
 
-    def train(self, mode: bool = True) -> Decoder:
-        """Training changes the weights: what was computed of them is forgotten."""
-        if mode:
-            self.token_gates = None
-        return super().train(mode)
-
     def tabulate_tokens(self) -> None:
         """Compute every token's share of the bottom layer's gates now, for all steps to come.
 
-        `step` then looks it up, until the decoder is trained or gets other weights by `load_state_dict`.
+        `step` then looks it up, until something is started with gradients or `load_state_dict` brings other weights.
 
         Reference:
             Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".
@@ -320,7 +316,7 @@ class Decoder(nn.Module):
         return self.combine(join(outputs, context)).tanh(), weights
 
 
-def forget_table(decoder: nn.Module, _: object) -> None:
+def forget_table(decoder: Decoder, _: object) -> None:
     """What was computed of weights that are no longer there."""
     decoder.token_gates = None
 

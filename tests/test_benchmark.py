@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from configurations import SMALL
+from configurations import SMALL, configurations, name
 from started import run
+from torch.utils.flop_counter import FlopCounterMode
 
-from seq2seq.config import EOS_ID, SearchConfig
+from seq2seq.config import EOS_ID, ModelConfig, SearchConfig
 from seq2seq.model import Seq2Seq
 
 
@@ -18,8 +19,8 @@ def benchmark(monkeypatch):
     import benchmark_decoding
 
     yield benchmark_decoding
-    for name in ("benchmark_decoding", "benchmark_floor"):
-        sys.modules.pop(name, None)
+    for module in ("benchmark_decoding", "benchmark_floor"):
+        sys.modules.pop(module, None)
 
 
 def test_steps_and_waste_are_counted(benchmark) -> None:
@@ -34,13 +35,26 @@ def test_steps_and_waste_are_counted(benchmark) -> None:
     )
     # As many tokens as the source without its end, and the end: no row is stepped when its sentence is complete.
     assert (found.steps, found.rows, found.wasted) == (9, 3 + 5 + 9, 0)
-    read, write = benchmark.multiplications(SMALL, 17, 17, 3 * 3 + 5 * 5 + 9 * 9)
+    read, write = benchmark.multiplications(model, 17, 17, 3 * 3 + 5 * 5 + 9 * 9)
     assert found.arithmetic == read + write
     found = benchmark.decode(
         model, model.step, (source, lengths), SearchConfig(beam_size=4, **benchmark.LIKE_THE_SOURCE)
     )
     assert (found.steps, found.wasted) == (9, 0)
     assert 3 + 5 + 9 < found.rows <= 4 * (3 + 5 + 9)
+
+
+@pytest.mark.parametrize("config", configurations()[::2], ids=name)
+def test_multiplications_are_those_that_torch_counts(benchmark, config: ModelConfig) -> None:
+    model = Seq2Seq(config.model_copy(update={"fused": False})).eval()
+    source, target = torch.tensor([[5, 6, 7, 5, EOS_ID]]), torch.tensor([[6, 7, EOS_ID]])
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.classify(model.features(source, torch.tensor([5]), target))
+    once = sum(weight.numel() for weight in model.bridge.parameters() if weight.dim() == 2)
+    # In the product for all heads at once most numbers are zeros, which nobody needs to multiply.
+    zeros = 15 * (config.attention_heads - 1) * config.decoder_hidden_size * len(model.decoder.attentions)
+    once += zeros if config.attention == "multi_head_additive" else 0
+    assert sum(benchmark.multiplications(model, 5, 3, 15)) == counter.get_total_flops() // 2 - once
 
 
 def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from seq2seq.cells import (
 from seq2seq.config import FUSED_CELLS, GATELESS_CELLS, RecurrenceConfig
 from seq2seq.errors import ConfigError
 from seq2seq.recurrence import Recurrence, drop
-from seq2seq.recurrence.time import KERNELS
+from seq2seq.recurrence.time import KERNELS, unroll
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 INPUT, HIDDEN, ROWS = 3, 4, 2
@@ -574,6 +575,21 @@ assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 def test_compiled_is_unrolled() -> None:
     """In a process of its own: the check of shapes, which is on in tests, does not go with torch.compile."""
     subprocess.run([sys.executable, "-c", COMPILED], check=True)
+
+
+def test_who_only_reads_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def uncompiled(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return unroll(*arguments[:-1])
+
+    monkeypatch.setattr("seq2seq.recurrence.layer.unroll", uncompiled)
+    stack = Recurrence(3, 4, config=RecurrenceConfig(cell="lstm_coupled", compiled=True))
+    with torch.no_grad():
+        stack(torch.randn(2, 5, 3))
+    stack(torch.randn(2, 5, 3))
+    assert asked == [False, True]
 
 
 ALONE = f"""

@@ -70,6 +70,12 @@ def test_blank_pairs_alone_are_a_fault() -> None:
     assert found["blank in test"].message.startswith("all 3 pairs of test have a blank side")
 
 
+def test_blank_pairs_have_not_leaked() -> None:
+    blank = [("", ""), ("hund", ""), ("", "dog")]
+    held_out = from_pairs([*blank, ("neu", "new")])
+    assert not [kind for kind in findings([*SOUND, *blank], held_out={"test": held_out}) if "in test" in kind]
+
+
 def test_pairs_that_are_held_out_and_trained_on_are_a_fault() -> None:
     test = from_pairs([SOUND[1], (SOUND[2][0], "something else"), ("neu", "new")], "test")
     found = findings(SOUND, held_out={"test": test})

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
 from seq2seq.config import EOS_ID, PAD_ID
-from seq2seq.corpus import Limits, ParallelText, from_pairs, hold_out, read_lines
+from seq2seq.corpus import Limits, ParallelText, from_pairs, hold_out, read_lines, split
 from seq2seq.data import (
     Batch,
     Budget,
@@ -440,6 +440,37 @@ def test_a_file_that_looks_the_same_is_read_again(tmp_path):
     (tmp_path / "b").replace(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert read_lines(path, path).with_facts(tmp_path / "cache").fingerprint != before
+
+
+def test_a_file_that_was_changed_is_read_again(tmp_path):
+    """By the same object too; and nothing is kept of it under a wrong name."""
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_text("one\n" * 40)
+    text = read_lines(path, path).with_facts(cache)
+    before = text.fingerprint
+    path.write_text("two\n" * 50)
+    text.save_facts(cache)
+    assert (len(text), text.fingerprint != before) == (50, True)
+    fresh = read_lines(path, path).with_facts(cache)
+    assert (len(fresh), fresh.fingerprint) == (50, text.fingerprint)
+
+
+def test_parts_of_a_file_that_is_changed_while_it_is_divided_are_not_kept(tmp_path, monkeypatch):
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_text("".join(f"one {number}\n" for number in range(600)))
+    watched = split.watched
+
+    def changing(pairs, *about):
+        yield from watched(pairs, *about)
+        path.write_text("".join(f"two {number}\n" for number in range(700)))
+
+    monkeypatch.setattr(split, "watched", changing)
+    hold_out(read_lines(path, path), cache=cache)
+    monkeypatch.setattr(split, "watched", watched)
+    parts = hold_out(read_lines(path, path), cache=cache)
+    assert sum(map(len, parts)) == 700
+    for part in parts:
+        assert part.fingerprint == from_pairs(list(part)).fingerprint
 
 
 def test_what_is_held_out_is_not_blank_and_not_in_the_training_by_another_spelling():

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from seq2seq.config import EOS_ID
-from seq2seq.corpus import Limits, from_pairs
+from seq2seq.corpus import Limits, from_pairs, read_tsv
 from seq2seq.data import Batches, ParallelDataModule, sampling
 from seq2seq.data import tokens as tokens_module
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.vocabulary import Vocabulary
 
 WORDS = ["banana", "bandana", "cabana", "savanna", "anagram", "manga", "ananas", "nab", "ban", "can", "scan", "span"]
@@ -202,6 +202,25 @@ def test_the_cache_holds_one_epoch(vocabularies: dict[str, Vocabulary], tmp_path
     for epoch in range(3):
         epoch_of(batches, epoch)
         assert len(list(tmp_path.iterdir())) == 2  # The best division, and that of this epoch.
+    assert batches.sampled is not None
+    left = batches.sampled.folder.with_name(f"{batches.sampled.folder.name}.0123.part")
+    epoch_of(batches, 1)
+    left.mkdir()  # By a process that was killed while it drew epoch 2.
+    epoch_of(batches, 2)
+    assert not left.exists()
+
+
+def test_a_text_that_changes_between_epochs_is_refused(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    path, tokens = tmp_path / "pairs.tsv", vocabularies["bpe"]
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+    settings = {"batch_tokens": 60, "limits": Limits(max_length=30, max_ratio=None), "cache": tmp_path / "cache"}
+    module = ParallelDataModule(read_tsv(path), from_pairs(PAIRS), tokens, tokens, **settings)
+    module.subword_sampling = 0.3
+    batches = module.train_dataloader()
+    epoch_of(batches, 1)
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS[: len(PAIRS) // 2]))
+    with pytest.raises(CorpusError, match="must stay as it is while it is trained on, and has changed; put it back"):
+        epoch_of(batches, 2)
 
 
 def test_of_several_processes_one_draws(

@@ -156,8 +156,10 @@ def test_missing_captions_are_told_how_to_get(tmp_path):
     result = run("multi30k.py", "--source", "fr", "--tokenised", "--data", tmp_path, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith(f"error: {tmp_path / 'train.lc.norm.tok.fr.gz'} must be there")
-    assert "run python data/multi30k/prepare.py --languages fr en --tokenised once" in result.stderr
+    assert f"run python data/multi30k/prepare.py --languages fr en --tokenised --out {tmp_path} once" in result.stderr
     assert result.stderr.count("\n") == 1
+    result = run("multi30k.py", "--source", "german", "--data", tmp_path, cwd=tmp_path)
+    assert result.stderr == "error: --source and --target must be of de, en, fr, cs, got german\n"
 
 
 def test_parallel_reads_two_files_a_table_and_json_lines(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tiny import WORDS, data_module, model_config, training_config
 
 from seq2seq.training import train
-from seq2seq.training.about import command
+from seq2seq.training.about import command, text_facts
 from seq2seq.training.curves import draw_curves, read_curves
 
 
@@ -35,6 +35,13 @@ def test_a_finished_run_folder_speaks_for_itself(tmp_path: Path, monkeypatch: py
         "![How the training went](curves.png)",
     ):
         assert told in card, card
+
+
+def test_a_folder_of_this_machine_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = training_config()
+    data = data_module(tmp_path / "cache", config)
+    assert text_facts(f"{tmp_path}/data/a | {tmp_path}/data/b", data.train_tokens)["text"] == "data/a | data/b"
 
 
 def test_the_command_is_that_of_a_script() -> None:

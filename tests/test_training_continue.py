@@ -1,10 +1,14 @@
 """A training that was stopped anywhere goes on as if it had not been: bit for bit, batches, dropout and log."""
 
+import errno
 import os
 import random
 import shutil
 import signal
+import sys
+from contextlib import chdir
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +19,9 @@ from seq2seq import package
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError, PackageError, TrainingError
 from seq2seq.training import TranslationModule
-from seq2seq.training.checkpoints import OURS
+from seq2seq.training.checkpoints import OURS, Checkpoints
 from seq2seq.training.keeping import KeepState
+from seq2seq.training.processes import say
 from seq2seq.training.signals import Stopped
 
 CHANGES = [
@@ -125,6 +130,21 @@ def test_a_second_signal_ends_at_once() -> None:
         signals._note(signal.SIGINT, None)
 
 
+def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
+    def write(_: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    gone = SimpleNamespace(write=write, flush=lambda: None, fileno=lambda: descriptor)
+    monkeypatch.setattr(sys, "stderr", gone)
+    monkeypatch.setattr(sys, "__stderr__", gone)
+    say("an epoch")
+    signals = KeepState.__init__.__globals__["StopSignals"]()
+    signals._note(signal.SIGTERM, None)
+    os.close(descriptor)
+    assert signals.received == signal.SIGTERM
+
+
 def test_a_signal_while_validating_does_not_wait_for_its_end(tmp_path, monkeypatch):
     def validation_step(self, *_):
         state = next(callback for callback in self.trainer.callbacks if isinstance(callback, KeepState))
@@ -215,9 +235,26 @@ def test_other_settings_are_refused_with_what_differs(unfinished):
         reverse(unfinished, learning_rate=0.01, model={"hidden_dropout": 0.1})
     with pytest.raises(TrainingError, match=r"training.monitor: loss, now bleu"):
         reverse(unfinished, monitor="bleu")
-    with pytest.raises(TrainingError, match=r"run.smoke: False, now True"):
-        reverse(unfinished, smoke=True)
     reverse(unfinished, save_every_steps=1, save_every_minutes=None)  # These change nothing.
+
+
+def test_a_trial_does_not_take_the_place_of_a_training(unfinished):
+    before = content(unfinished), rows(unfinished)
+    for restart in (False, True):
+        with pytest.raises(TrainingError, match="--smoke would put a trial's model; leave it out, or give another"):
+            reverse(unfinished, smoke=True, restart=restart)
+    assert_same(content(unfinished), before[0])
+    assert rows(unfinished) == before[1]
+
+
+def test_a_copy_of_a_state_leaves_the_others(unfinished, tmp_path):
+    (tmp_path / "copies").mkdir()
+    for place in (tmp_path / "copies" / "a.ckpt", tmp_path / "copies" / "z.ckpt", Path("zz")):
+        checkpoints, there = Checkpoints(unfinished / "checkpoints"), states(unfinished)
+        with chdir(tmp_path):
+            checkpoints.save_checkpoint({}, place)
+        assert not checkpoints.fault
+        assert states(unfinished) == there
 
 
 def test_a_run_of_an_older_version_goes_on(unfinished, capfd):
@@ -290,6 +327,8 @@ def test_a_model_whose_states_are_gone_is_not_replaced_by_chance(tmp_path):
     weights = (out / "model.safetensors").read_bytes()
     with pytest.raises(TrainingError, match="run holds a model and no state of its training; --restart"):
         reverse(out, max_epochs=1, seed=3)
+    with pytest.raises(TrainingError, match="run holds a model and no state of its training; give another --out"):
+        reverse(out, max_epochs=1, smoke=True, restart=True)
     assert (out / "model.safetensors").read_bytes() == weights
     reverse(out, max_epochs=1, seed=3, restart=True)
     assert (out / "model.safetensors").read_bytes() != weights

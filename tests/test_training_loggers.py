@@ -96,6 +96,22 @@ def test_without_the_flag_nothing_goes_there(runs, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("runs")
+def test_a_restart_that_cannot_log_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = run(tmp_path / "run", wandb="p")
+    names = ["checkpoints/*", "log/metrics.csv", "log/wandb-id"]
+    files = {path: path.read_bytes() for name in names for path in out.glob(name)}
+    assert len(files) >= 4
+
+    def init(**_: Any) -> None:
+        raise RuntimeError("api_key not configured")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    with pytest.raises(TrainingError, match="api_key not configured"):
+        run(out, wandb="p", restart=True)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+@pytest.mark.usefixtures("runs")
 def test_a_library_that_is_missing_or_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: Any) -> None:
         raise RuntimeError("api_key not configured (no-tty).\ncall wandb login")

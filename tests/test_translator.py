@@ -65,7 +65,11 @@ def test_how_weights_lie_changes_nothing(config: ModelConfig) -> None:
 
 def test_a_table_is_forgotten_with_the_weights_that_it_was_made_of() -> None:
     (model,) = build().ensemble.models
-    for changes in (model.train, lambda: model.load_state_dict(model.state_dict())):
+
+    def learn() -> None:
+        model.start(model.encode(torch.tensor([[5, EOS_ID]]), torch.tensor([2])))
+
+    for changes in (learn, lambda: model.load_state_dict(model.state_dict())):
         model.eval()
         model.decoder.tabulate_tokens()
         assert model.decoder.token_gates is not None

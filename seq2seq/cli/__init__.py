@@ -1,4 +1,13 @@
-"""The command line: `seq2seq translate | evaluate | score | score-pairs | info | lexicon | average | check-data`."""
+"""The command line: `seq2seq translate | evaluate | score | score-pairs | info | lexicon | average | check-data`.
+
+app             the commands; begin here
+translate       translate and evaluate; score, score_pairs, info, lexicon, average, check_data: one command each
+options         the options that several of them share; flags: those of the recipes
+running         how a command or recipe is run: a user's mistake is one line and exit code 2
+lines           lines in and out
+work            what becomes of a block of lines, in one process or in several
+together        several processes that share the work; predicting, worker: what each of them does
+"""
 
 import os
 import signal

@@ -139,7 +139,9 @@ class MachineOptions:
     precision: Annotated[
         str, option(MACHINE, "float32, or bfloat16: half the memory, and faster where the hardware has it.")
     ] = "float32"
-    threads: Annotated[int | None, option(MACHINE, "Cores to use on a CPU.", show_default="all")] = None
+    threads: Annotated[
+        int | None, option(MACHINE, "Cores to use on a CPU, in each of --devices.", show_default="all")
+    ] = None
     mean: Annotated[str, option(MACHINE, "What an ensemble takes the mean of: probabilities or log_probabilities.")] = (
         "probabilities"
     )

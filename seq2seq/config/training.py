@@ -47,8 +47,9 @@ class TrainingConfig(Config):
     many times the weight joins its gradient, after clipping. Biases and embeddings are no exception."""
     schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halving"] = "constant"
     """The rate after the warm-up. `constant`: as it is; `inverse_sqrt`: falling with 1 / sqrt(step) (Vaswani et al.
-    2017); `cosine`: half a cosine down to `min_learning_rate` at the last step (Loshchilov & Hutter 2017); `plateau`:
-    lowered whenever validation stops improving; `halving`: halved at regular times (Luong et al. 2015)."""
+    2017); `cosine`: half a cosine that comes to `min_learning_rate` right after the last step (Loshchilov & Hutter
+    2017); `plateau`: lowered whenever validation stops improving; `halving`: halved at regular times (Luong et al.
+    2015)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly, with every schedule: the first one already has `learning_rate` /
     `warmup_steps`, the last one all of it."""

@@ -61,6 +61,8 @@ class ParallelText:
         self.selection = selection
         self._read = read
         self._facts: tuple[int, str] | None = None
+        self._read_at: str | None = None
+        """The stamp at which the facts were true."""
 
     def __iter__(self) -> Iterator[Pair]:
         return self._read()
@@ -88,17 +90,19 @@ class ParallelText:
             else None
         )
 
-    def set_facts(self, count: int, fingerprint: str) -> None:
-        """Take count and fingerprint from who has read the same text, instead of reading it."""
-        self._facts = (count, fingerprint)
+    def set_facts(self, count: int, fingerprint: str, stamp: str | None) -> None:
+        """Take count and fingerprint from who has read the same text, instead of reading it; `stamp` is that of before
+        the reading."""
+        self._facts, self._read_at = (count, fingerprint), stamp
 
     def load_facts(self, cache: StrPath) -> bool:
         """Take count and fingerprint from the cache; False if they are not there or the files may have changed."""
-        if (path := self._place(cache, "json")) is None:
+        stamp = self.stamp()
+        if (path := self._place(cache, "json", stamp)) is None:
             return False
         try:
             count, fingerprint = json.loads(path.read_text(encoding="utf-8"))
-            self.set_facts(int(count), str(fingerprint))
+            self.set_facts(int(count), str(fingerprint), stamp)
         except (OSError, ValueError, TypeError):
             return False
         return True
@@ -109,8 +113,9 @@ class ParallelText:
         Raises:
             CorpusError: at the first fault, where it must be read.
         """
-        if (path := self._place(cache, "json")) is not None:
-            write_quietly(path, json.dumps([len(self), self.fingerprint]).encode())
+        facts = self._count_and_fingerprint()
+        if (path := self._place(cache, "json", self._read_at)) is not None:
+            write_quietly(path, json.dumps(facts).encode())
 
     def with_facts(self, cache: StrPath) -> ParallelText:
         """This text, its count and fingerprint loaded from the cache, or found by reading it and saved there.
@@ -128,7 +133,7 @@ class ParallelText:
         Raises:
             CorpusError: at the first fault, where it must be read.
         """
-        path = self._place(cache, "pairs.json")
+        path = self._place(cache, "pairs.json", self.stamp())
         if path is None:
             return list(self)
         with suppress(OSError, ValueError, TypeError):
@@ -137,9 +142,9 @@ class ParallelText:
         write_quietly(path, json.dumps(pairs).encode())
         return pairs
 
-    def _place(self, cache: StrPath, suffix: str) -> Path | None:
-        """Where facts about this text are kept; `None`: changes cannot be noticed."""
-        if (stamp := self.stamp()) is None:
+    def _place(self, cache: StrPath, suffix: str, stamp: str | None) -> Path | None:
+        """Where facts about the text of this stamp are kept; `None`: changes cannot be noticed."""
+        if stamp is None:
             return None
         return Path(cache) / "texts" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.{suffix}"
 
@@ -174,12 +179,13 @@ class ParallelText:
         return (target for _, target in self)
 
     def _count_and_fingerprint(self) -> tuple[int, str]:
-        """Both, by reading the text where they are not known yet."""
-        if self._facts is None:
+        """Both, by reading the text where they are not known yet or its files have changed."""
+        stamp = self.stamp()
+        if self._facts is None or (stamp is not None and stamp != self._read_at):
             tally = Tally()
             for pair in watched(self, f"Reading {self.name}"):
                 tally.add(pair)
-            self._facts = tally.count, tally.fingerprint
+            self._facts, self._read_at = (tally.count, tally.fingerprint), stamp
         return self._facts
 
     def __repr__(self) -> str:

@@ -50,11 +50,11 @@ def hold_out(
     parts = validation, test, training = part("validation", 0), part("test", 1), part("training", 2)
     if cache is None or not all(text.load_facts(cache) for text in parts):
         # One reading finds the facts of all three.
-        tallies = Tally(), Tally(), Tally()
+        tallies, stamps = (Tally(), Tally(), Tally()), [text.stamp() for text in parts]
         for pair in watched(pairs, f"Dividing {pairs.name}", len(pairs)):
             tallies[number(pair)].add(pair)
-        for text, tally in zip(parts, tallies, strict=True):
-            text.set_facts(tally.count, tally.fingerprint)
+        for text, tally, stamp in zip(parts, tallies, stamps, strict=True):
+            text.set_facts(tally.count, tally.fingerprint, stamp)
             if cache is not None:
                 text.save_facts(cache)
     if not all(map(len, parts)):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from seq2seq.corpus import ParallelText
 from seq2seq.data.plan import Budget, Indices, batch_count, batch_plan, fewest_batches
 from seq2seq.data.tokens import Block, Tokens, cache_folder, keep_tokens, numbered_blocks, write_blocks
+from seq2seq.errors import CorpusError
 from seq2seq.vocabulary import Vocabulary
 
 
@@ -40,6 +41,7 @@ class SampledEpochs:
 
     Raises:
         ConfigError: if a vocabulary knows one division of a text alone.
+        CorpusError: in any epoch, if the text is no longer what it was.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SampledEpochs:
     ) -> None:
         self.samplers = [vocabulary.sampler(alpha) for vocabulary in vocabularies]
         self.text = text
+        self.fingerprint = text.fingerprint
         self.vocabularies = vocabularies
         self.alpha = alpha
         self.plain = plain
@@ -76,11 +79,17 @@ class SampledEpochs:
 
     def draw(self, epoch: int) -> Tokens:
         """The tokens of an epoch; those of the one before are removed."""
+        if self.text.fingerprint != self.fingerprint:
+            raise CorpusError(
+                f"{self.text.name}: must stay as it is while it is trained on, and has changed; put it back"
+            )
         prints = [vocabulary.fingerprint for vocabulary in self.vocabularies]
-        key = ["sampled", self.text.fingerprint, *prints, self.alpha, self.seed, epoch, self.plain.dropped]
+        key = ["sampled", self.fingerprint, *prints, self.alpha, self.seed, epoch, self.plain.dropped]
         folder = cache_folder(self.cache, key)
         # Of the processes that share a disk one draws; the others wait for it.
         with alone_in(self.cache):
+            for left in self.cache.glob(f"{folder.name}.*.part"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
             tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
         if self.folder is not None and self.folder != folder:
             # What is mapped stays readable for a process that still reads it.

@@ -63,7 +63,11 @@ def sample(
     ) -> Chosen:
         candidates, tokens = truncate(temper(log_probs, length, limits, config.temperature), config)
         step_keys = scramble(keys[rows] + length)
+        if device.type == "mps":  # which has no 64-bit floats
+            candidates, step_keys = candidates.cpu(), step_keys.cpu()
+            tokens = None if tokens is None else tokens.cpu()
         chosen = race(candidates, step_keys) if tokens is None else race_few(candidates, tokens, step_keys)
+        chosen = chosen.to(device)
         chosen = chosen.where(length < limits.longest, EOS_ID)
         return chosen, without_nan(log_probs.gather(1, chosen[:, None]).squeeze(1).float()).where(
             chosen != PAD_ID, -torch.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -32,7 +33,8 @@ def text_facts(name: str, tokens: Tokens) -> dict[str, Any]:
     """Where the pairs come from, and how many are used."""
     source, target = tokens.lengths.sum(axis=0).tolist()
     return {
-        "text": name,
+        # Nobody else has this machine's folders.
+        "text": name.replace(f"{Path.cwd()}{os.sep}", ""),
         "pairs": len(tokens),
         "source tokens": source,
         "target tokens": target,

@@ -21,12 +21,13 @@ def check_run(
     epochs: int | None = None,
     restart: bool = False,
     wandb: str | None = None,
+    smoke: bool = False,
 ) -> None:
     """Refuse what `train` would refuse of these, for a script that has much to read before it can call it.
 
     Args:
         training: how it will be trained.
-        out, device, devices, nodes, epochs, restart, wandb: those of `train`.
+        out, device, devices, nodes, epochs, restart, wandb, smoke: those of `train`.
 
     Raises:
         ConfigError: if the devices do not exist, there is no epoch to train, or wandb is not installed.
@@ -36,4 +37,4 @@ def check_run(
     check_wandb(wandb)
     if epochs is not None:
         training.model_copy(update={"max_epochs": epochs})
-    check_folder(out, Checkpoints(out / "checkpoints"), restart)
+    check_folder(out, Checkpoints(out / "checkpoints"), restart, smoke)

@@ -82,11 +82,9 @@ class Checkpoints(CheckpointIO):
         except OSError as error:
             raise TrainingError(f"{self.folder}: cannot be written ({reason(error)}); make room") from None
 
-    def clear(self) -> None:
-        """Forget the run; what else lies in the folder stays."""
-        for path in [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.folder / "finished"]:
-            with suppress(OSError):
-                path.unlink()
+    def files(self) -> list[Path]:
+        """All that may lie here of a run, the states newest first."""
+        return [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.folder / "finished"]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a state; a failure is noted in `fault`, and leaves what was there."""
@@ -103,7 +101,10 @@ class Checkpoints(CheckpointIO):
             sync(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError.
             self.fault = f"{path}: cannot be written ({reason(error)})"
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
+            return
+        if path.parent != self.folder:  # A copy that somebody else asked for.
             return
         # Those of later steps were passed over by `newest`.
         later = [other for other in self.paths() if other > path]

@@ -26,7 +26,10 @@ _CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
 REPLACED = (CONFIG, CARD, WEIGHTS, SOURCE, TARGET, LEXICON, "metrics.json", "curves.png", "test")
 """What a training and its report write into the folder, beside folders of their own."""
 
-LOGGED = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*", "wandb*")
+WANDB_ID = "wandb-id"
+"""The file in the folder `log` that names a run of Weights & Biases."""
+
+LOGGED = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*", WANDB_ID, "wandb/*")
 """What they write into the folder `log`."""
 
 CONFIGS: dict[str, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig, "validation": SearchConfig}
@@ -93,14 +96,22 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     return SavedState(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
 
 
-def check_folder(out: Path, checkpoints: Checkpoints, restart: bool) -> None:
-    """Refuse a folder without a state where a training would replace what no training, or a finished one, has made.
+def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool) -> None:
+    """Refuse a folder where a training would replace what no training, or a finished one, has made, or a trial what any
+    training has made.
 
     Raises:
         TrainingError: with what is there.
     """
+    if not is_first_process():
+        return
+    if smoke and checkpoints.paths():
+        raise TrainingError(
+            f"{out} holds a training, in whose place --smoke would put a trial's model; leave it out, "
+            "or give another --out"
+        )
     there = [name for name in REPLACED if (out / name).exists()]
-    if not there or checkpoints.paths() or not is_first_process():
+    if not there or checkpoints.paths():
         return
     try:
         about = Metadata.from_json((out / CONFIG).read_bytes(), str(out)).training
@@ -110,28 +121,21 @@ def check_folder(out: Path, checkpoints: Checkpoints, restart: bool) -> None:
             "choose another"
         ) from None
     # A trial's model, or that of a training whose states are gone, tells of no total.
-    if not restart and ("total" in about or "settings" not in about):
-        raise TrainingError(
-            f"{out} holds a model and no state of its training; --restart to train another in its place, "
-            "or give another --out"
-        )
+    if (smoke or not restart) and ("total" in about or "settings" not in about):
+        way = "" if smoke else "--restart to train another in its place, or "
+        raise TrainingError(f"{out} holds a model and no state of its training; {way}give another --out")
 
 
-def clear(out: Path, checkpoints: Checkpoints, start: Path | None) -> None:
-    """Remove the states, the log and the kept models of an older training, but for the one to start from."""
-    if not is_first_process():
-        return
-    checkpoints.clear()
-    for pattern in LOGGED:
-        for path in (out / "log").glob(pattern):
-            remove(path)
-    for model in (out / MODELS).glob("step_*"):
-        if start is None or model.resolve() != start.resolve():
-            remove(model)
+def left_by_another(out: Path, checkpoints: Checkpoints, start: Path | None) -> list[Path]:
+    """The states, the log and the kept models of an older training, but for the one to start from."""
+    logged = [path for pattern in LOGGED for path in (out / "log").glob(pattern)]
+    models = (out / MODELS).glob("step_*")
+    kept = [model for model in models if start is None or model.resolve() != start.resolve()]
+    return [*checkpoints.files(), *logged, *kept]
 
 
 def remove(path: Path) -> None:
-    """A file or folder, as far as possible."""
+    """Remove a file or folder, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

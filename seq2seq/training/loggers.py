@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.training.checkpoints import reason
-from seq2seq.training.continuing import SavedState
+from seq2seq.training.continuing import WANDB_ID, SavedState
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.processes import is_first_process
 
@@ -59,13 +59,14 @@ def log_to_wandb(out: Path, project: str, *, goes_on: bool, settings: Mapping[st
     name = out.resolve().name
     if not is_first_process():
         return WandbLogger(name=name, project=project)
-    path = out / "log" / "wandb-id"
+    path = out / "log" / WANDB_ID
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not (goes_on and path.is_file()):
-            path.write_text(uuid.uuid4().hex[:12], encoding="ascii")
-        logger = WandbLogger(name=name, project=project, save_dir=path.parent, id=path.read_text(encoding="ascii"))
+        is_known = goes_on and path.is_file()
+        own_id = path.read_text(encoding="ascii") if is_known else uuid.uuid4().hex[:12]
+        logger = WandbLogger(name=name, project=project, save_dir=path.parent, id=own_id)
         logger.log_hyperparams(dict(settings))
+        path.write_text(own_id, encoding="ascii")
     except Exception as error:  # Dozens of kinds, from no login to no network.
         raise TrainingError(
             f"Weights & Biases cannot be used ({reason(error)}); "

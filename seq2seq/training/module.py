@@ -40,15 +40,16 @@ class TranslationModule(LightningModule):
         model: what to build.
         training: how to train it.
         source_vocabulary, target_vocabulary: the second turns validation translations into text.
-        references: the validation targets as text, in the order of the data's `indices`.
+        references: the validation targets as text, in the form that `Vocabulary.decode` gives and in the order of the
+            data's `indices`.
         search: how validation translates.
 
     Attributes:
         averaged: names of the models whose mean the weights are, at the end of a training that averages.
 
-    Logged, per target token (`<E>` counts as one) and in nats: `loss` and `perplexity` without label smoothing, for
-    training and validation; besides `tokens_per_second` (target tokens, without padding), `learning_rate`,
-    `gradient_norm` (before clipping), `validation_bleu` and `validation_exact_match` (per cent).
+    Logged, per target token (`<E>` counts as one), in nats and without label smoothing: `loss` and `validation_loss`;
+    besides `tokens_per_second` (target tokens, without padding), `learning_rate`, `gradient_norm` (before clipping),
+    `validation_bleu` and `validation_exact_match` (per cent).
     """
 
     def __init__(
@@ -146,9 +147,7 @@ class TranslationModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         tokens = int(batch.target_lengths.sum())
         rate = tokens * self.trainer.world_size / (time.perf_counter() - self.clock)
-        (optimizer,) = self.trainer.optimizers
         self.log("tokens_per_second", rate, prog_bar=True, batch_size=tokens)
-        self.log("learning_rate", optimizer.param_groups[0]["lr"], prog_bar=True, batch_size=tokens)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -158,6 +157,8 @@ class TranslationModule(LightningModule):
         loss, tokens = self.take_step_sums()
         norm = self.average_gradient(weights, tokens)
         self.log("loss", loss, prog_bar=True, batch_size=1)
+        # Here it is still the rate of this step.
+        self.log("learning_rate", optimizer.param_groups[0]["lr"], prog_bar=True, batch_size=1)
         self.log("gradient_norm", norm, prog_bar=True, batch_size=1)
         if not self.guard.is_fit(loss, float(norm)):
             self.skip_step(loss)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from seq2seq.errors import Seq2SeqError, TrainingError
+from seq2seq.errors import Seq2SeqError, TrainingError, tell
 
 
 class SharedError(TrainingError):
@@ -20,8 +19,8 @@ class SharedError(TrainingError):
 
 @rank_zero_only
 def say(text: str) -> None:
-    """Progress goes to standard error, at once, from one process."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress goes to standard error, at once, from one process; who trains does not need that somebody reads it."""
+    tell(text)
 
 
 def is_first_process() -> bool:

@@ -14,14 +14,14 @@ from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.continuing import check_folder, clear, comparable, look_for_state
+from seq2seq.training.continuing import WANDB_ID, check_folder, comparable, left_by_another, look_for_state, remove
 from seq2seq.training.endings import explained
 from seq2seq.training.engine import build_callbacks, build_trainer, choose_engine, quieten
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.loggers import build_loggers, check_wandb, close
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import GREEDY, TranslationModule
-from seq2seq.training.processes import in_first_process, say
+from seq2seq.training.processes import in_first_process, is_first_process, say
 from seq2seq.training.start import start_from
 
 
@@ -83,25 +83,29 @@ def train(
     run = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
+    check_folder(out, checkpoints, restart, smoke)
     found = None if restart else look_for_state(out, checkpoints, settings)
-    check_folder(out, checkpoints, restart)
     if found and found.finished:
         say(f"the training in {out} is finished; --restart or another --out trains anew")
         return out
     quieten()
     seed_everything(config.seed, verbose=False)
-    references = [target for _, target in data.validation_pairs]
+    references = [data.target_vocabulary.normalise(target) for _, target in data.validation_pairs]
     module = TranslationModule(model, config, data.source_vocabulary, data.target_vocabulary, references, search)
     if found and found.batch_tokens:
         settle(module, data, found.batch_tokens)
     if start is not None and found is None:
         start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
-    if found is None:
-        clear(out, checkpoints, start)
+    older = left_by_another(out, checkpoints, start) if found is None else []
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
     callbacks = [*build_callbacks(config, out, best, None if smoke else state), *callbacks]
     loggers = build_loggers(out, log, found, wandb, settings)
+    if is_first_process():
+        for path in older:
+            # The name of a run of Weights & Biases is a new one already.
+            if wandb is None or path.name != WANDB_ID:
+                remove(path)
     trainer = build_trainer(engine, config, callbacks, loggers, smoke)
     trainer.strategy.checkpoint_io = checkpoints
     parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -43,5 +44,8 @@ class StopSignals:
         if self.received:
             raise Stopped(number)
         self.received = number
-        # Not print: a handler may interrupt another print.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nfinishing this step; once more ends at once\n")
+        # Not print: a handler may interrupt another print. Nor may it fail where the terminal has gone.
+        with suppress(OSError, ValueError):
+            os.write(
+                sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nfinishing this step; once more ends at once\n"
+            )

@@ -299,7 +299,7 @@ class Translator:
     ) -> list[list[Tensor]]:
         """What `Ensemble.attend` gives, of as many targets at a time as the budget allows."""
         lengths = [max(len(target), *map(len, source)) + 1 for source, target in zip(sources, targets, strict=True)]
-        found = {}
+        found = dict[int, list[Tensor]]()
         for batch in batches(range(len(targets)), lengths, budget):
             group = [sources[number] for number in batch], [targets[number] for number in batch]
             found |= zip(batch, self.ensemble.attend(*group), strict=True)

@@ -231,8 +231,9 @@ def of_held_out(name: str, other: ParallelText, look: Look, examples: int) -> li
     for number, (source, target) in enumerate(other, start=1):
         total += 1
         source, target = source.strip(), target.strip()
-        blank += not (source and target)
-        if contains(pairs, hashed(source, target)):
+        if not (source and target):  # Training has no such pairs.
+            blank += 1
+        elif contains(pairs, hashed(source, target)):
             hits["pairs"].append(f"{number}: {shorten(source)} | {shorten(target)}")
         elif contains(sources, hashed(source)):
             hits["sources"].append(f"{number}: {shorten(source)}")
