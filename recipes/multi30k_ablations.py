@@ -166,8 +166,11 @@ def ensemble(folders: list[Path], texts: list[ParallelText], plan: Plan) -> Fiel
     _, validation, test = texts
     greedy = SEARCH.model_copy(update={"beam_size": 1})
     found = [
-        score(metric, translator.translate(list(part.sources()), search), [list(part.targets())])
-        for metric, part, search in (("bleu", validation, greedy), (judge, test, SEARCH))
+        score(metric, translator.translate(list(part.sources()), search), [references])
+        for metric, part, references, search in (
+            ("bleu", validation, list(map(translator.vocabulary.normalise, validation.targets())), greedy),
+            (judge, test, list(test.targets()), SEARCH),
+        )
     ]
     return {"seeds": len(folders), "validation": found[0].value, "test": found[1].value}
 
@@ -223,7 +226,9 @@ def main(
         for seed, folder in enumerate(folders, start=1):
             print(f"\n{name}, seed {seed}")
             vocabulary = vocabularies[VARIANTS[name].subwords]
-            run(VARIANTS[name], seed, texts, vocabulary, (source, target), folder, plan)
+            # Of `full`, which is always there, nothing is lost that nobody named.
+            own = plan._replace(restart=restart and name in variant)
+            run(VARIANTS[name], seed, texts, vocabulary, (source, target), folder, own)
         rows[name] = figures(folders)
         if name == "full":
             rows[f"ensemble of {len(folders)}"] = ensemble(folders, texts, plan)

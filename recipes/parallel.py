@@ -132,8 +132,17 @@ def main(
     )
 
     # Told now, not when a large corpus is read and its vocabulary learnt.
-    options = {"device": device, "devices": devices, "nodes": nodes, "epochs": epochs, "restart": restart}
-    check_run(training, out, **options, wandb=wandb, smoke=smoke)
+    check_run(
+        training,
+        out,
+        device=device,
+        devices=devices,
+        nodes=nodes,
+        epochs=epochs,
+        restart=restart,
+        wandb=wandb,
+        smoke=smoke,
+    )
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)

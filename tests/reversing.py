@@ -66,6 +66,13 @@ def reverse_until(out: Path, number: int, seconds: float, changes: dict[str, Any
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def reverse_on(out: Path, terminal: str) -> None:
+    """The same for many epochs, shown on a terminal."""
+    os.dup2(os.open(terminal, os.O_RDWR | os.O_NOCTTY), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    reverse(out, max_epochs=60)
+
+
 def content(out: Path) -> dict[str, Any]:
     """The newest state of a run."""
     return torch.load(max((out / "checkpoints").glob("step-*.ckpt")), weights_only=True)

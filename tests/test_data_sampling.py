@@ -202,12 +202,6 @@ def test_the_cache_holds_one_epoch(vocabularies: dict[str, Vocabulary], tmp_path
     for epoch in range(3):
         epoch_of(batches, epoch)
         assert len(list(tmp_path.iterdir())) == 2  # The best division, and that of this epoch.
-    assert batches.sampled is not None
-    left = batches.sampled.folder.with_name(f"{batches.sampled.folder.name}.0123.part")
-    epoch_of(batches, 1)
-    left.mkdir()  # By a process that was killed while it drew epoch 2.
-    epoch_of(batches, 2)
-    assert not left.exists()
 
 
 def test_a_text_that_changes_between_epochs_is_refused(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from reversing import assert_same, content, reverse, reverse_until, rows
+from reversing import assert_same, content, reverse, reverse_on, reverse_until, rows
 from started import PROCESSES
 
 from seq2seq import package
@@ -22,7 +22,7 @@ from seq2seq.training import TranslationModule
 from seq2seq.training.checkpoints import OURS, Checkpoints
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.processes import say
-from seq2seq.training.signals import Stopped
+from seq2seq.training.signals import Stopped, StopSignals
 
 CHANGES = [
     {"schedule": "plateau", "plateau_patience": 0, "warmup_steps": 3},
@@ -123,11 +123,42 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on(hits, number, code, whol
 
 
 def test_a_second_signal_ends_at_once() -> None:
-    signals = KeepState.__init__.__globals__["StopSignals"]()
+    signals = StopSignals()
     signals._note(signal.SIGINT, None)
     assert signals.received == signal.SIGINT
     with pytest.raises(Stopped):
         signals._note(signal.SIGINT, None)
+
+
+def test_a_closed_terminal_is_a_reason_to_stop_and_says_so_twice() -> None:
+    signals = StopSignals()
+    for _ in range(2):
+        signals._note(signal.SIGHUP, None)
+    assert signals.received == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        signals.install()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as nohup wants it"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell of a terminal that has gone in other ways")
+def test_a_training_outlives_the_terminal_that_shows_its_bar(tmp_path):
+    terminal, inside = os.openpty()
+    process = PROCESSES.Process(target=reverse_on, args=(tmp_path / "run", os.ttyname(inside)))
+    process.start()
+    shown = b""
+    while b"Epoch" not in shown:
+        shown += os.read(terminal, 1 << 16)
+    os.close(terminal)
+    os.close(inside)
+    process.join()
+    # The exit code is Python's own, which tells of what could not be written.
+    assert (tmp_path / "run" / "checkpoints" / "finished").exists()
+    assert_same(content(tmp_path / "run"), content(reverse(tmp_path / "whole", max_epochs=60)))
 
 
 def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
@@ -139,7 +170,7 @@ def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", gone)
     monkeypatch.setattr(sys, "__stderr__", gone)
     say("an epoch")
-    signals = KeepState.__init__.__globals__["StopSignals"]()
+    signals = StopSignals()
     signals._note(signal.SIGTERM, None)
     os.close(descriptor)
     assert signals.received == signal.SIGTERM

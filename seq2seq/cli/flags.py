@@ -28,7 +28,7 @@ Nodes = Annotated[int, typer.Option(help="Machines that train together.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Start over; without it the same command goes on.")]
 Wandb = Annotated[str | None, typer.Option(help="A project of Weights & Biases, for the curves.")]
 Start = Annotated[
-    Path | None, typer.Option("--from", help="A model folder to begin with, of the same settings and vocabulary.")
+    Path | None, typer.Option("--from", help="A model folder to begin with: the same layers and vocabularies.")
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Two batches of everything, to see that it works.")]
 

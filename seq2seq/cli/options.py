@@ -140,7 +140,7 @@ class MachineOptions:
         str, option(MACHINE, "float32, or bfloat16: half the memory, and faster where the hardware has it.")
     ] = "float32"
     threads: Annotated[
-        int | None, option(MACHINE, "Cores to use on a CPU, in each of --devices.", show_default="all")
+        int | None, option(MACHINE, "Cores to use on a CPU, of several processes each.", show_default="all, shared")
     ] = None
     mean: Annotated[str, option(MACHINE, "What an ensemble takes the mean of: probabilities or log_probabilities.")] = (
         "probabilities"

@@ -41,7 +41,7 @@ class SampledEpochs:
 
     Raises:
         ConfigError: if a vocabulary knows one division of a text alone.
-        CorpusError: in any epoch, if the text is no longer what it was.
+        CorpusError: in any epoch, if the text's files are no longer what they were.
     """
 
     def __init__(
@@ -88,8 +88,6 @@ class SampledEpochs:
         folder = cache_folder(self.cache, key)
         # Of the processes that share a disk one draws; the others wait for it.
         with alone_in(self.cache):
-            for left in self.cache.glob(f"{folder.name}.*.part"):  # by one that was killed
-                shutil.rmtree(left, ignore_errors=True)
             tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
         if self.folder is not None and self.folder != folder:
             # What is mapped stays readable for a process that still reads it.

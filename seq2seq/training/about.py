@@ -34,7 +34,7 @@ def text_facts(name: str, tokens: Tokens) -> dict[str, Any]:
     source, target = tokens.lengths.sum(axis=0).tolist()
     return {
         # Nobody else has this machine's folders.
-        "text": name.replace(f"{Path.cwd()}{os.sep}", ""),
+        "text": " | ".join(part.removeprefix(f"{Path.cwd()}{os.sep}") for part in name.split(" | ")),
         "pairs": len(tokens),
         "source tokens": source,
         "target tokens": target,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -189,11 +191,30 @@ class EpochLine(Callback):
             say(f"    {pl_module.translations[index]}    (reference: {pl_module.references[index]})")
 
 
+class Unread:
+    """Standard error, where it does not matter whether anybody can read it any more."""
+
+    def __init__(self) -> None:
+        self.file = sys.stderr
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 class ProgressBar(RichProgressBar):
     """Lightning's rich bar on standard error: loss, tokens/s, learning rate and gradient norm as they are now."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=10, console_kwargs={"stderr": True})
+        super().__init__(refresh_rate=10, console_kwargs={"file": Unread()})
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

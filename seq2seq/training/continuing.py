@@ -29,7 +29,7 @@ REPLACED = (CONFIG, CARD, WEIGHTS, SOURCE, TARGET, LEXICON, "metrics.json", "cur
 WANDB_ID = "wandb-id"
 """The file in the folder `log` that names a run of Weights & Biases."""
 
-LOGGED = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*", WANDB_ID, "wandb/*")
+LOGGED = ("metrics.csv", "hparams.yaml", "events.out.tfevents.*", WANDB_ID, "wandb/*run-*")
 """What they write into the folder `log`."""
 
 CONFIGS: dict[str, type[BaseModel]] = {"model": ModelConfig, "training": TrainingConfig, "validation": SearchConfig}

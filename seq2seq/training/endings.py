@@ -34,7 +34,8 @@ def explained(out: Path, trainer: Trainer, module: TranslationModule, state: Kee
     Raises:
         TrainingError: if memory or disk were too small.
         KeyboardInterrupt: after Ctrl-C, for exit code 130.
-        SystemExit: after SIGTERM, with 143; in silence, where another process tells what happened.
+        SystemExit: after SIGTERM, with 143, or a closed terminal, with 129; in silence, where another process tells
+            what happened.
     """
     try:
         yield

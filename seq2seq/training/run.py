@@ -73,7 +73,8 @@ def train(
         TrainingError: if `out` holds something else, a model without a state to go on from, or a training with other
             settings; if none of its saved states can be used; if `start` is another model; if Weights & Biases cannot
             be used, steps fail, or memory or disk are too small.
-        KeyboardInterrupt: after Ctrl-C; SystemExit: after SIGTERM. The state is saved, and the same call goes on.
+        KeyboardInterrupt: after Ctrl-C; SystemExit: after SIGTERM, or when its terminal was closed. The state is saved,
+            and the same call goes on.
     """
     engine = choose_engine(device, devices, nodes)
     check_wandb(wandb)

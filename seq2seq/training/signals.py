@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step is finished first, and a second one ends at once."""
+"""Ctrl-C, SIGTERM and a terminal that is closed: the step is finished first, and a second one ends at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from types import FrameType
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
@@ -38,9 +38,13 @@ class StopSignals:
         """Handle the signals from now on; Lightning gives back the earlier handlers when its loop ends."""
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else.
             for number in NUMBERS:
-                signal.signal(number, self._note)
+                # Who was started with nohup does not listen to the terminal.
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGHUP:  # Of a terminal that is closed there come two.
+            return
         if self.received:
             raise Stopped(number)
         self.received = number

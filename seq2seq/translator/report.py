@@ -138,7 +138,7 @@ def _show_sample(source: str, translation: str, references: Sequence[str]) -> No
 
 
 def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
-    """Tell the scores in the model card, in place of older ones or at its end; what else it says stays."""
+    """Tell the scores in the model card, in place of older ones or at its end; its other sections stay."""
     try:
         content = card.read_bytes()
     except FileNotFoundError:
@@ -147,7 +147,8 @@ def _add_to_card(card: Path, scores: Sequence[str], test_set: str) -> None:
         raise _cannot_be_written(card, error) from None
     lines = [TEST_HEADING, "", f"{test_set}:", "", *(f"- {line}" for line in scores), ""]
     section = "\n".join(lines).encode()
-    if older := re.search(rb"^%b[ \t\r]*$.*?(?=^## |\Z)" % TEST_HEADING.encode(), content, re.MULTILINE | re.DOTALL):
+    own = rb"^%b[ \t\r]*$.*?(?=^#{1,2} |\Z)" % TEST_HEADING.encode()
+    if older := re.search(own, content, re.MULTILINE | re.DOTALL):
         before, after = content[: older.start()], content[older.end() :]
         _write(card, before + section + (b"\n" + after if after else b""))
     else:
