@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from seq2seq.attention import AdditiveAttention, MultiHeadAdditiveAttention, MultiHeadAttention
+from seq2seq.attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    MultiHeadAdditiveAttention,
+    MultiHeadAttention,
+)
 
 SENTENCES, QUERIES, STEPS, QUERY, ANNOTATION, HEADS = 3, 2, 5, 8, 6, 2
 IS_TOKEN = torch.arange(STEPS) < torch.tensor([5, 1, 3]).unsqueeze(1)
@@ -48,6 +54,20 @@ def test_heads_side_by_side_are_each_head_on_its_own(
             torch.testing.assert_close(contexts[sentence, number], torch.cat(parts))
             torch.testing.assert_close(weights[sentence, number, : len(read)], torch.stack(shares).mean(0))
             assert (weights[sentence, number, len(read) :] == 0).all()
+
+
+def test_products_of_queries_and_annotations_are_the_scores() -> None:
+    torch.manual_seed(0)
+    queries, annotations = torch.randn(SENTENCES, QUERIES, QUERY), torch.randn(SENTENCES, STEPS, QUERY)
+    dot, general = DotAttention(QUERY, QUERY), GeneralAttention(QUERY, QUERY)
+    for attention, keys in ((dot, annotations), (general, annotations @ general.key.weight.T)):
+        contexts, weights = attention(queries, attention.remember(annotations, IS_TOKEN))
+        for sentence in range(SENTENCES):
+            read = IS_TOKEN[sentence]
+            for number, query in enumerate(queries[sentence]):
+                share = torch.stack([query @ key for key in keys[sentence, read]]).softmax(0)
+                torch.testing.assert_close(weights[sentence, number, read], share)
+                torch.testing.assert_close(contexts[sentence, number], share @ annotations[sentence, read])
 
 
 def test_one_additive_head_is_additive_attention_of_projected_values() -> None:

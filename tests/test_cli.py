@@ -548,12 +548,10 @@ heavy = {"torch", "numpy", "lightning", "datasets", "sacrebleu", "sentencepiece"
 print("heavy:", *heavy & sys.modules.keys())
 """
     for arguments in (["--help"], ["translate", "--help"], ["score", "--help"]):
-        started = time.perf_counter()
         command = [sys.executable, "-c", program, *arguments]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         assert run.stdout.endswith("heavy:\n")
         assert "Usage: seq2seq" in run.stdout
-        assert time.perf_counter() - started < 5  # Under a second on a machine that is not busy.
 
 
 def test_a_full_disk_is_one_line(test_set) -> None:

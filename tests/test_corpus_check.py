@@ -134,8 +134,8 @@ def test_what_the_vocabularies_do_not_know_is_named() -> None:
 
 
 def test_a_fault_in_the_middle_is_reported_with_what_stands_before_it(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("".join(f"{source}\n" for source, _ in SOUND[:30]))
-    (tmp_path / "b").write_text("".join(f"{target}\n" for _, target in SOUND[:28]))
+    (tmp_path / "a").write_text("".join(f"{source}\n" for source, _ in SOUND[:30]), encoding="utf-8")
+    (tmp_path / "b").write_text("".join(f"{target}\n" for _, target in SOUND[:28]), encoding="utf-8")
     report = check_data(read_places([str(tmp_path / "a"), str(tmp_path / "b")]))
     assert report.pairs == 28
     assert not report.is_sound
@@ -160,8 +160,8 @@ def test_a_histogram_counts_every_value_once(edges: tuple[float, ...], labels: l
 
 def test_places_are_read_by_their_names(tmp_path: Path) -> None:
     pairs = SOUND[:5]
-    (tmp_path / "a").write_text("".join(f"{source}\n" for source, _ in pairs))
-    (tmp_path / "b").write_text("".join(f"{target}\n" for _, target in pairs))
+    (tmp_path / "a").write_text("".join(f"{source}\n" for source, _ in pairs), encoding="utf-8")
+    (tmp_path / "b").write_text("".join(f"{target}\n" for _, target in pairs), encoding="utf-8")
     (tmp_path / "c.tsv.gz").write_bytes(gzip.compress("".join(f"{b}\t{a}\n" for a, b in pairs).encode()))
     (tmp_path / "d.jsonl").write_text("".join(json.dumps({"x": a, "y": b}) + "\n" for a, b in pairs))
     two = read_places([str(tmp_path / "a"), str(tmp_path / "b")])
@@ -213,8 +213,8 @@ def command(corpus: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    (folder / "pairs.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in SOUND))
-    (folder / "test.tsv").write_text("\t".join(SOUND[5]) + "\n")
+    (folder / "pairs.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in SOUND), encoding="utf-8")
+    (folder / "test.tsv").write_text("\t".join(SOUND[5]) + "\n", encoding="utf-8")
     Vocabulary.train([text for pair in SOUND for text in pair], 200, kind="char").save(folder / "joint.model")
     return folder
 

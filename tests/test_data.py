@@ -135,6 +135,7 @@ def test_pairs_meet_other_pairs_in_every_epoch():
     assert np.corrcoef(place)[0, 1] < 0.3, "the order of batches is shuffled"
 
 
+@few
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=50))
 def test_sorting_values_with_their_places_is_stable(values):
     expected = np.argsort(values, kind="stable")
@@ -664,3 +665,13 @@ def test_multi30k_survives_its_vocabulary(captions_module):
         decoded == text for decoded, text in zip(vocabulary.decode(vocabulary.encode(sides)), canonical, strict=True)
     ]
     assert np.mean(same) > 0.99
+
+
+def test_pairs_of_more_than_256_tokens_or_nine_to_one_are_left_out(tmp_path):
+    """What a model is trained with unless something else is said."""
+    characters = Vocabulary.train(["ab ba"], 7, kind="char")
+    lengths = [(256, 256), (257, 256), (256, 257), (18, 2), (19, 2), (2, 18), (2, 19)]  # "▁" is one of them.
+    pairs = [("a" * (source - 1), "b" * (target - 1)) for source, target in lengths]
+    text = from_pairs(pairs)
+    data = ParallelDataModule(text, text, characters, characters, batch_tokens=5000, cache=tmp_path)
+    assert data.train_tokens.indices.tolist() == [0, 3, 5]

@@ -7,6 +7,7 @@ from configurations import SMALL, configurations, name
 from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, ModelConfig
 from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq
+from seq2seq.recurrence import drop_features
 
 every_configuration = pytest.mark.parametrize("config", configurations(), ids=name)
 SOURCE_LENGTHS = torch.tensor([5, 1, 7, 3])
@@ -184,6 +185,65 @@ def test_dropout_acts_in_training_only() -> None:
         model.eval()
         first, second = (model(SOURCE, SOURCE_LENGTHS, TARGET) for _ in range(2))
         assert torch.equal(first, second), field
+
+
+@pytest.mark.parametrize(
+    ("field", "encoder", "decoder"),
+    [
+        ({"embedding_dropout": 0.5}, True, True),
+        ({"embedding_dropout": 0.5, "variational_dropout": True}, True, True),
+        ({"embedding_dropout": 0.5, "input_feeding": True}, True, True),
+        ({"hidden_dropout": 0.5, "encoder_layers": 1, "decoder_layers": 1}, True, False),
+        ({"hidden_dropout": 0.5, "encoder_layers": 2, "decoder_layers": 2}, True, True),
+        ({"hidden_dropout": 0.5, "decoder_layers": 2, "input_feeding": True}, True, True),
+        ({"recurrent_dropout": 0.5}, True, True),
+        ({"recurrent_dropout": 0.5, "input_feeding": True}, True, True),
+        ({"output_dropout": 0.5}, False, False),
+    ],
+)
+def test_dropout_acts_in_encoder_and_decoder_each(field: dict[str, object], encoder: bool, decoder: bool) -> None:
+    model = Seq2Seq(SMALL.model_copy(update=field)).eval()
+    model.encoder.train()
+    first, second = (model.encode(SOURCE, SOURCE_LENGTHS).annotations for _ in range(2))
+    assert torch.equal(first, second) != encoder
+    model.eval()
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+    model.decoder.train()
+    first, second = (model.decoder(TARGET, state).features for _ in range(2))
+    assert torch.equal(first, second) != decoder
+
+
+def test_variational_dropout_drops_the_same_features_at_all_steps() -> None:
+    torch.manual_seed(0)
+    dropped = drop_features(torch.ones(4, 6, 20), 0.5, True, True) == 0
+    assert (dropped == dropped[:, :1]).all()
+    assert not (dropped == dropped[:1]).all()
+    assert not torch.equal(*(drop_features(torch.ones(4, 6, 20), 0.5, True, False)[:, step] for step in (0, 1)))
+
+
+@pytest.mark.parametrize("feeding", [False, True])
+def test_residual_connections_add_what_a_layer_was_given(feeding: bool) -> None:
+    """A last layer whose weights are zero adds nothing: what it was given comes out, or without them nothing."""
+    layers = {"encoder_layers": 3, "decoder_layers": 3, "input_feeding": feeding, "attention": "general"}
+    for residual in (False, True):
+        model = build(SMALL.model_copy(update={**layers, "residual": residual}))
+        upper = model.decoder.stack if feeding else model.decoder.upper
+        for stack in (model.encoder.recurrence, upper):
+            for weight in stack.layers[-1].parameters():
+                weight.data.zero_()
+        encoded = model.encode(SOURCE, SOURCE_LENGTHS)
+        assert bool((encoded.annotations[encoded.is_token] != 0).all()) == residual
+        features = model.decoder(TARGET, model.start(encoded)).features
+        if not feeding:  # The features begin with what the last layer gives.
+            assert bool((features[..., :8] != 0).all()) == residual
+
+
+def test_tied_embeddings_are_one_matrix() -> None:
+    tied = Seq2Seq(SMALL.model_copy(update={"tied_embeddings": "all"}))
+    assert tied.encoder.embedding.weight is tied.decoder.embedding.weight is tied.output.weight
+    tied = Seq2Seq(SMALL.model_copy(update={"tied_embeddings": "decoder"}))
+    assert tied.decoder.embedding.weight is tied.output.weight
+    assert tied.encoder.embedding.weight is not tied.output.weight
 
 
 def test_parts_count_shared_parameters_once() -> None:

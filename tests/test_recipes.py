@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import started
 
 from seq2seq.config import ModelConfig, TrainingConfig
+from seq2seq.corpus import read_tsv
 from seq2seq.training.loss import check_dropout
 
 CAPTIONS = [("ein Hund läuft .", "a dog runs ."), ("zwei Frauen singen .", "two women sing ."), ("Hallo !", "hello !")]
@@ -273,3 +275,30 @@ def test_a_recipe_begins_with_another_model(tmp_path):
         "error: one: its model must be built like that of this training, got embedding_size"
     )
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "tested"), [("simple", 4182), ("length", 3920), ("add_prim_turn_left", 1208), ("add_prim_jump", 7706)]
+)
+def test_splits_of_scan_hold_out_what_they_say(name: str, tested: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = Path(__file__).parent.parent / "recipes"
+    monkeypatch.syspath_prepend(recipes)
+    scan = importlib.import_module("scan")
+    pairs = list(read_tsv(recipes.parent / "data" / "scan" / "commands.tsv.gz"))
+    train, validation, test = scan.divide(pairs, scan.Split(name))
+    sys.modules.pop("scan")
+    assert (len(validation), len(test)) == (500, tested)
+    assert {*train, *validation, *test} == set(pairs)
+    assert not {*train, *validation}.intersection(test)
+    assert not set(train).intersection(validation)
+    if name == "simple":
+        return
+    if name == "length":
+        assert max(len(actions.split()) for _, actions in [*train, *validation]) <= 22
+        assert min(len(actions.split()) for _, actions in test) > 22
+        return
+    primitive = name.removeprefix("add_prim_").replace("_", " ")
+    learnt = [command for command, _ in train if primitive in command]
+    assert set(learnt) == {primitive}
+    assert len(learnt) / len(train) == pytest.approx(0.1, abs=0.01)
+    assert all(primitive in command and command != primitive for command, _ in test)

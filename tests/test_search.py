@@ -145,7 +145,10 @@ def test_a_model_without_probabilities_gives_an_empty_hypothesis(options: dict[s
         return torch.full((len(tokens), 8), value), state
 
     state = oracles.ToyState(torch.zeros(2, 1))
-    for found in search(step, state, torch.tensor([2, 3]), SearchConfig(**options)):
+    both = search(step, state, torch.tensor([2, 3]), SearchConfig(**options))
+    assert len(both) == 2
+    for found in both:
+        assert found
         for one in found:
             assert one.tokens == []
             assert one.log_prob == -math.inf

@@ -1,16 +1,24 @@
 """The loss against its slow twin, the schedules against their formulas, and a run against itself."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from reversing import reverse
-from tiny import fit, training_config
+from tiny import fit, model_config, module_of, training_config
 from torch.nn import functional as F
 
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
-from seq2seq.training import build_optimizer, build_schedulers, linear_cross_entropy, loss, rate_factor
+from seq2seq.training import (
+    TranslationModule,
+    build_optimizer,
+    build_schedulers,
+    linear_cross_entropy,
+    loss,
+    rate_factor,
+)
 from seq2seq.training.schedules import unreached
 
 
@@ -66,8 +74,9 @@ def test_schedules_follow_their_formulas() -> None:
     assert root[3] == pytest.approx(2.0)
     assert root[15] == pytest.approx(1.0)
     cosine = rates(TrainingConfig(learning_rate=2.0, schedule="cosine", min_learning_rate=1.0), 9)
-    assert cosine[0] == pytest.approx(2.0)
-    assert cosine == sorted(cosine, reverse=True)
+    assert cosine == pytest.approx([1.5 + 0.5 * math.cos(math.pi * step / 9) for step in range(9)])
+    warm = rates(TrainingConfig(learning_rate=2.0, schedule="cosine", warmup_steps=2), 6)
+    assert warm == pytest.approx([1.0, 2.0, *(1 + math.cos(math.pi * step / 4) for step in range(4))])
     assert rate_factor(TrainingConfig(schedule="cosine"), 10)(10) == pytest.approx(0.0)
 
 
@@ -128,12 +137,52 @@ def test_what_a_short_training_never_comes_to_is_told(tmp_path: Path, capfd: pyt
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_optimisers_learn_with_fused_kernels(name: str) -> None:
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = build_optimizer([weight], TrainingConfig(optimizer=name, learning_rate=0.1))
+    rate, decay, (first, second) = 0.1, 0.3, (0.5, 0.75)
+    settings = {"learning_rate": rate, "weight_decay": decay, "betas": (first, second)}
+    if name == "sgd":
+        settings.pop("betas")
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    expected, mean, square = weight.detach().clone(), torch.zeros(3), torch.zeros(3)
+    optimizer = build_optimizer([weight], TrainingConfig(optimizer=name, **settings))
     assert optimizer.defaults["fused"]
-    weight.square().sum().backward()
-    optimizer.step()
-    assert (weight < 1).all()
+    for step in range(1, 4):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+        gradient = 2 * expected
+        if name == "adamw":
+            expected = expected * (1 - rate * decay)
+        else:
+            gradient = gradient + decay * expected
+        mean, square = first * mean + (1 - first) * gradient, second * square + (1 - second) * gradient**2
+        adam = mean / (1 - first**step) / ((square / (1 - second**step)).sqrt() + 1e-8)
+        expected = expected - rate * (gradient if name == "sgd" else adam)
+        torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize("clipped", ["clip_norm", "clip_value"])
+def test_a_clipped_gradient_is_what_changes_the_weights(clipped: str, tmp_path: Path) -> None:
+    """Two steps of gradient descent at a rate of 1 move by the gradient itself."""
+    none = {"clip_norm": None} if clipped == "clip_value" else {}
+    config = training_config(optimizer="sgd", learning_rate=1.0, max_epochs=1, **{**none, clipped: 1e-3})
+    start = dict(module_of(config).named_parameters())
+    change = torch.cat([(weight - start[key]).flatten() for key, weight in fit(tmp_path, config).named_parameters()])
+    size = change.norm() if clipped == "clip_norm" else change.abs().max()
+    assert 1.5e-3 < size < 2.001e-3
+
+
+def test_a_step_learns_from_what_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, asked = TranslationModule.losses, []
+
+    def watched(self: TranslationModule, batch: object, *settings: float, **named: float) -> object:
+        asked.append(settings or named)
+        return losses(self, batch, *settings, **named)
+
+    monkeypatch.setattr(TranslationModule, "losses", watched)
+    config = training_config(label_smoothing=0.2, r_drop=3.0, dropout_start=1, max_epochs=1)
+    fit(tmp_path, config, model_config(embedding_dropout=0.1))
+    assert asked[:2] == [(0.2, 1.0, 0.0), (0.2, 1.0, 3.0)]
+    assert all(one == {"label_smoothing": 0.0} for one in asked[2:])
 
 
 @pytest.mark.parametrize(

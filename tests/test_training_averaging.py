@@ -57,6 +57,18 @@ def test_a_moving_average_is_what_is_validated_and_nothing_that_is_trained(tmp_p
     same(recorder.trained[-1], dict(module.model.named_parameters()))
 
 
+def test_the_model_that_is_kept_is_the_moving_average_that_was_scored(tmp_path: Path) -> None:
+    config, recorder = training_config(max_epochs=3, ema_decay=0.9), Recorder()
+    data = data_module(tmp_path / "cache", config)
+    out = train(model_config(), config, data, tmp_path / "out", device="cpu", callbacks=[recorder])
+    summary = json.loads((out / "config.json").read_text())["training"]
+    module = module_of(config)
+    module.model.load_state_dict(package.load(out).model.state_dict())
+    assert loss_of(module) == pytest.approx(summary["validation"]["loss"], rel=1e-4)
+    raw = recorder.trained[2 * summary["epochs"] - 1]
+    assert not any(torch.equal(weight, raw[name]) for name, weight in module.model.named_parameters())
+
+
 def test_a_moving_average_goes_on_where_it_was(tmp_path: Path) -> None:
     config = training_config(max_epochs=1)
     first, second = MovingAverage(0.9), MovingAverage(0.9)

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import select
 import shutil
 import signal
 import sys
@@ -152,10 +153,11 @@ def test_a_training_outlives_the_terminal_that_shows_its_bar(tmp_path):
     process.start()
     shown = b""
     while b"Epoch" not in shown:
+        assert select.select([terminal], [], [], 60)[0], shown
         shown += os.read(terminal, 1 << 16)
     os.close(terminal)
     os.close(inside)
-    process.join()
+    process.join(60)
     # The exit code is Python's own, which tells of what could not be written.
     assert (tmp_path / "run" / "checkpoints" / "finished").exists()
     assert_same(content(tmp_path / "run"), content(reverse(tmp_path / "whole", max_epochs=60)))

@@ -14,6 +14,7 @@ from seq2seq.config import RecurrenceConfig
 from seq2seq.model import Seq2Seq
 from seq2seq.recurrence import Recurrence, time
 from seq2seq.training import linear_cross_entropy
+from seq2seq.training.engine import build_trainer, choose_engine
 
 FUSED = sorted(kind.__name__ for kind in time.KERNELS)
 
@@ -56,7 +57,13 @@ def test_the_kernels_run_in_the_precision_asked_for(
 
 
 def lightning_name(precision: str) -> str:
-    return "bf16-mixed" if precision == "bfloat16" else "32-true"
+    """What the trainer of a whole training is given."""
+    config = training_config(precision=precision)
+    return build_trainer(choose_engine("cpu", 1, 1), config, [], [], smoke=False).precision
+
+
+def test_a_training_is_as_precise_as_it_is_asked_to_be() -> None:
+    assert [lightning_name(precision) for precision in ("float32", "bfloat16")] == ["32-true", "bf16-mixed"]
 
 
 def test_training_in_bfloat16_is_nearly_that_in_float32(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Callback
+from tiny import data_module, model_config, training_config
 
-from seq2seq.config import ModelConfig, TrainingConfig
+from seq2seq import metrics
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs
 from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
@@ -19,6 +21,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.training import callbacks as callbacks_module
 from seq2seq.training import train
 from seq2seq.training.callbacks import quality
+from seq2seq.translator import Translator
 from seq2seq.vocabulary import Vocabulary
 
 WORDS = ["ab", "ba", "abc", "cab", "bac", "acb", "cba", "bca", "aab", "bba"]
@@ -123,3 +126,42 @@ def test_a_terminal_shows_epochs_from_1_and_metrics_that_can_be_read(tmp_path: P
     bars = [line for line in lines if line.startswith("Epoch")]
     assert {line.split()[1] for line in bars} == {"1/2", "2/2"}
     assert re.search(r" loss: \d\.\d{3} tokens/s: [\d,]+ rate: 3e-05 gradient: \d+\.\d\d", bars[-1])
+
+
+def test_validation_translates_as_it_is_asked_to_and_scores_that(tmp_path: Path) -> None:
+    """A search that never says more than two characters, so that the scores are others than those of greedy search."""
+    config, search = training_config(max_epochs=40, monitor="exact_match"), SearchConfig(beam_size=2, max_length=3)
+    data = data_module(tmp_path / "cache", config)
+    out = train(model_config(), config, data, tmp_path / "out", device="cpu", search=search)
+    told = json.loads((out / "config.json").read_text())["training"]["validation"]
+    sources, targets = zip(*data.validation_pairs, strict=True)
+    translator = Translator.load(out)
+    found = translator.translate(list(sources), search)
+    assert told["bleu"] == str(metrics.bleu(found, [list(targets)]))
+    assert told["exact_match"] == str(metrics.exact_match(found, [list(targets)]))
+    greedy = metrics.exact_match(translator.translate(list(sources), SearchConfig(beam_size=1)), [list(targets)])
+    assert 0 < metrics.exact_match(found, [list(targets)]).value < greedy.value
+
+
+def test_validation_compares_texts_in_one_form(tmp_path: Path) -> None:
+    words = ["e\u0301a", "ae\u0301", "e\u0301e\u0301"]
+    vocabulary = Vocabulary.train(words, 20, kind="char", hard=False)
+    text = from_pairs([(word, f" {word}") for word in words])
+    config = training_config()
+    data = ParallelDataModule(text, text, vocabulary, vocabulary, batch_sentences=6, seed=1, cache=tmp_path / "cache")
+    seen: list[str] = []
+
+    class Look(Callback):
+        def on_fit_start(self, trainer, pl_module) -> None:  # noqa: ARG002  # Lightning's
+            seen.extend(pl_module.references)
+
+    model = model_config(source_vocabulary_size=len(vocabulary), target_vocabulary_size=len(vocabulary))
+    train(model, config, data, tmp_path / "out", device="cpu", callbacks=[Look()])
+    assert seen == ["éa", "aé", "éé"]
+
+
+def test_subword_sampling_reaches_the_data(tmp_path: Path) -> None:
+    config = training_config(max_epochs=1, subword_sampling=0.3)
+    data = data_module(tmp_path / "cache", config, "bpe")
+    train(model_config("bpe"), config, data, tmp_path / "out", device="cpu")
+    assert data.subword_sampling == 0.3

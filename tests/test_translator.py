@@ -13,7 +13,7 @@ import torch
 from configurations import SMALL, configurations, name
 from translators import SEARCH, TEXTS, VOCABULARY, agree, build, packaged
 
-from seq2seq import package
+from seq2seq import metrics, package
 from seq2seq.config import BOS_ID, EOS_ID, ModelConfig, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError, PackageError
 from seq2seq.model import Seq2Seq
@@ -346,6 +346,19 @@ def test_a_report_scores_what_it_writes(folder: Path, translator: Translator) ->
     assert written["test_set"] == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def test_a_report_tells_the_scores_of_its_files(translator: Translator, tmp_path: Path) -> None:
+    package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
+    sources = ["a fox", "dog", "the quick brown fox", "lazy"]
+    found = translator.translate(sources, SEARCH)
+    references = [[found[0], "a dog", f"{found[2]} x", "the lazy dog"], ["x", found[1], "y", "z"]]
+    report(tmp_path, sources, references, search=SEARCH, metrics=("chrf", "exact_match"))
+    names = ("translation", "reference", "reference2")
+    lines = [(tmp_path / "test" / f"{file}.txt").read_text().splitlines() for file in names]
+    for metric, told in json.loads((tmp_path / "metrics.json").read_text())["scores"].items():
+        assert told["value"] == pytest.approx(metrics.score(metric, lines[0], lines[1:]).value)
+        assert 0 < told["value"] < 100
+
+
 def test_a_report_leaves_no_older_test_set_and_a_trial_a_full_one(translator: Translator, tmp_path: Path) -> None:
     package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
     report(tmp_path, ["a fox"], [["dog"], ["fox"]], search=SEARCH, smoke=True)
@@ -418,18 +431,13 @@ def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, 
         assert not is_reported(tmp_path)
 
 
-def test_translating_is_quick_to_start_and_imports_no_training(folder: Path) -> None:
+def test_translating_imports_nothing_of_training(folder: Path) -> None:
     program = """
-import sys, time
-import torch
-started = time.process_time()
+import sys
 from seq2seq.translator import Translator
 Translator.load(sys.argv[1]).translate("a fox")
-print(time.process_time() - started)
 heavy = {"lightning", "pytorch_lightning", "datasets", "pyarrow", "pandas", "matplotlib", "sacrebleu", "typer", "rich"}
 print(*heavy & sys.modules.keys())
 """
     run = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
-    seconds, imported = run.stdout.split("\n")[:2]
-    assert imported == ""
-    assert float(seconds) < 2
+    assert run.stdout == "\n"
