@@ -15,11 +15,13 @@ import pytest
 import torch
 from reversing import assert_same, content, reverse, reverse_on, reverse_until, rows
 from started import PROCESSES
+from tiny import data_module, model_config, training_config
 
 from seq2seq import package
 from seq2seq.config import SearchConfig
-from seq2seq.errors import ConfigError, PackageError, TrainingError
-from seq2seq.training import TranslationModule
+from seq2seq.corpus import Limits
+from seq2seq.errors import ConfigError, CorpusError, PackageError, TrainingError
+from seq2seq.training import TranslationModule, train
 from seq2seq.training.checkpoints import OURS, Checkpoints
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.processes import say
@@ -333,6 +335,10 @@ def test_a_restart_that_is_refused_loses_nothing(unfinished):
     for refused in ({"start": kept}, {"search": SearchConfig(samples=3)}):
         with pytest.raises((PackageError, ConfigError)):
             reverse(unfinished, restart=True, **refused)
+    training = training_config(batch_sentences=2)
+    nothing = data_module(unfinished.parent / "other", training, limits=Limits(max_length=1))
+    with pytest.raises(CorpusError, match="no pair is left"):
+        train(model_config(), training, nothing, unfinished, restart=True, device="cpu")
     assert kept.exists()
     assert_same(content(unfinished), before[0])
     assert rows(unfinished) == before[1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
@@ -18,6 +20,7 @@ from seq2seq.errors import PackageError, TrainingError
 from seq2seq.package import CARD, CONFIG, LEXICON, SOURCE, TARGET, WEIGHTS, Metadata
 from seq2seq.training.averaging import MODELS
 from seq2seq.training.checkpoints import OURS, Checkpoints
+from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.processes import is_first_process, say
 
 _CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
@@ -132,6 +135,29 @@ def left_by_another(out: Path, checkpoints: Checkpoints, start: Path | None) -> 
     models = (out / MODELS).glob("step_*")
     kept = [model for model in models if start is None or model.resolve() != start.resolve()]
     return [*checkpoints.files(), *logged, *kept]
+
+
+class Begin(Callback):
+    """Takes the place of an older training as soon as the data stand; before that a fault in them loses nothing.
+
+    Args:
+        older: what to remove.
+        metrics_file: `metrics.csv`, whose rows after the first `rows` are taken back.
+        rows: as many as the state that is gone on from knows of.
+    """
+
+    def __init__(self, older: Sequence[Path], metrics_file: MetricsFile, rows: int) -> None:
+        self.older = older
+        self.metrics_file = metrics_file
+        self.rows = rows
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != TrainerFn.FITTING:
+            return
+        if trainer.is_global_zero:
+            for path in self.older:
+                remove(path)
+        self.metrics_file.truncate(self.rows)
 
 
 def remove(path: Path) -> None:

@@ -14,14 +14,14 @@ from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.continuing import WANDB_ID, check_folder, comparable, left_by_another, look_for_state, remove
+from seq2seq.training.continuing import WANDB_ID, Begin, check_folder, comparable, left_by_another, look_for_state
 from seq2seq.training.endings import explained
 from seq2seq.training.engine import build_callbacks, build_trainer, choose_engine, quieten
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.loggers import build_loggers, check_wandb, close
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import GREEDY, TranslationModule
-from seq2seq.training.processes import in_first_process, is_first_process, say
+from seq2seq.training.processes import in_first_process, say
 from seq2seq.training.start import start_from
 
 
@@ -100,19 +100,17 @@ def train(
     older = left_by_another(out, checkpoints, start) if found is None else []
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
-    callbacks = [*build_callbacks(config, out, best, None if smoke else state), *callbacks]
+    if wandb is not None:
+        # The name of its run is a new one by the time that the others are removed.
+        older = [path for path in older if path.name != WANDB_ID]
+    begin = Begin(older, log, found.log_rows if found else 0)
+    callbacks = [begin, *build_callbacks(config, out, best, None if smoke else state), *callbacks]
     loggers = build_loggers(out, log, found, wandb, settings)
-    if is_first_process():
-        for path in older:
-            # The name of a run of Weights & Biases is a new one already.
-            if wandb is None or path.name != WANDB_ID:
-                remove(path)
     trainer = build_trainer(engine, config, callbacks, loggers, smoke)
     trainer.strategy.checkpoint_io = checkpoints
     parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())
     say(f"{sum(weight.numel() for weight in module.parameters()):,} parameters ({parts})")
     with explained(out, trainer, module, state):
-        log.truncate(found.log_rows if found else 0)
         trainer.fit(module, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
         in_first_process(trainer, log.check)
         for callback in callbacks:
