@@ -5,7 +5,7 @@ Run `python recipes/dates.py`; a model stands in `runs/dates` minutes later.
 
 from pathlib import Path
 
-from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Out, Restart, Smoke, Start, Wandb
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Out, Restart, Seed, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import read_tsv
@@ -18,6 +18,7 @@ from seq2seq.vocabulary import Vocabulary
 def main(
     out: Out = Path("runs/dates"),
     data: Data = Path(__file__).parent.parent / "data" / "dates",
+    seed: Seed = 1,
     epochs: Epochs = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -49,7 +50,7 @@ def main(
         hidden_dropout=0.1,
     )
     training = TrainingConfig(
-        seed=1,
+        seed=seed,
         max_epochs=3,
         batch_tokens=None,
         batch_sentences=32,

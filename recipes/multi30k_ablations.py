@@ -105,9 +105,9 @@ def run(
 ) -> None:
     """Train one variant with one seed and translate the test set, as far as that was not done already."""
     pairs, validation, test = texts
-    model, training = configure(vocabulary)
+    model, training = configure(vocabulary, seed)
     model = model.model_copy(update=variant.model)
-    training = training.model_copy(update={**variant.training, "seed": seed})
+    training = training.model_copy(update=variant.training)
     corpus = ParallelDataModule(
         pairs,
         validation,

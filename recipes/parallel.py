@@ -27,6 +27,7 @@ from seq2seq.cli.flags import (
     Nodes,
     Out,
     Restart,
+    Seed,
     Smoke,
     Start,
     Test,
@@ -34,11 +35,13 @@ from seq2seq.cli.flags import (
     Validation,
     Wandb,
 )
+from seq2seq.cli.options import Tokenize
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, check_fields, hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
 from seq2seq.errors import ConfigError
+from seq2seq.metrics import Judge
 from seq2seq.training import check_run, train
 from seq2seq.translator import report
 
@@ -107,8 +110,10 @@ def main(
         ),
     ] = Preset.small,
     out: Out = Path("runs/parallel"),
+    seed: Seed = 1,
     epochs: Epochs = None,
     batch_tokens: Annotated[str | None, typer.Option(help="Tokens of a batch, or auto: what memory holds.")] = None,
+    tokenize: Tokenize = None,
     device: Device = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
@@ -120,6 +125,7 @@ def main(
     """Train on your own parallel text, then translate the test set: yours, or pairs that were held out."""
     size = PRESETS[preset]
     training = TrainingConfig(
+        seed=seed,
         max_epochs=size.epochs,
         batch_tokens=batch_tokens or size.batch_tokens,
         learning_rate=size.learning_rate,
@@ -128,6 +134,7 @@ def main(
         label_smoothing=0.1,
         ema_decay=0.995,  # what 200 steps have in common; the rate stays high until the scores no longer grow
         monitor="bleu",
+        bleu_tokenize=tokenize,
         early_stopping=size.patience,
     )
 
@@ -200,7 +207,7 @@ def main(
         list(test_pairs.sources()),
         [list(test_pairs.targets())],
         search=SearchConfig(beam_size=5, length_penalty="average"),
-        metrics=("bleu", "chrf"),
+        metrics=(Judge("bleu", tokenize=tokenize), "chrf"),
         samples=5,
         commands=[f"head -n 5 {out}/test/source.txt | seq2seq translate {out}"],
         device=device,

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Restart, Smoke, Start, Wandb
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Restart, Seed, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs, read_tsv
@@ -53,6 +53,7 @@ def main(
     split: Annotated[Split, typer.Option(help="What is held out.")] = Split.simple,
     out: Annotated[Path | None, typer.Option(help="In place of runs/scan-SPLIT.")] = None,
     data: Data = Path(__file__).parent.parent / "data" / "scan",
+    seed: Seed = 1,
     epochs: Epochs = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -86,7 +87,7 @@ def main(
         hidden_dropout=0.1,
     )
     training = TrainingConfig(
-        seed=1,
+        seed=seed,
         max_epochs=6,
         batch_tokens=None,
         batch_sentences=32,

@@ -336,3 +336,22 @@ def test_a_data_set_in_a_local_folder(tmp_path, monkeypatch):
     assert f"{folder}/train:1: has no 'fr'" in message(read_hub(str(folder), "train", ("fr", "translation.en")))
     assert "cannot be loaded" in message(read_hub(str(folder), "validation", ("a", "b")))
     assert "check name, split and network" in message(read_hub(str(tmp_path / "none"), "train", ("a", "b")))
+
+
+def test_a_configuration_of_a_data_set(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tmp_path / "set"
+    folder.mkdir()
+    names = [f"- config_name: {pair}\n  data_files: {pair}/*.jsonl\n" for pair in ("de-en", "fr-en")]
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(names)}---\n")
+    for pair, line in (("de-en", {"a": "ja", "b": "yes"}), ("fr-en", {"a": "oui", "b": "yes"})):
+        (folder / pair).mkdir()
+        (folder / pair / "all.jsonl").write_text(json.dumps(line) + "\n")
+    for part in ("train", ""):
+        assert list(read_places([f"hub:{folder}:fr-en:{part}"], keys=("a", "b"))) == [("oui", "yes")]
+    assert "cannot be loaded" in message(read_places([f"hub:{folder}"], keys=("a", "b")))  # which of the two?
+    with pytest.raises(ConfigError, match="is hub:NAME, hub:NAME:PART or hub:NAME:CONFIGURATION:PART, got hub:a:b:c:d"):
+        read_places(["hub:a:b:c:d"], keys=("a", "b"))

@@ -61,7 +61,7 @@ def test_a_row_does_not_see_the_others_or_its_padding(config: ModelConfig) -> No
 @pytest.mark.parametrize("config", [one for one in configurations() if CELLS[one.cell] in KERNELS], ids=name)
 def test_fused_is_unrolled(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every kernel that there is runs: in the encoder always, in the decoder unless each step waits for the one before.
-    monkeypatch.setattr(layer, "kernel_is_slow", lambda packed: False)
+    monkeypatch.setattr(layer, "kernel_is_slow", Mock(return_value=False))
     kernel = Mock(side_effect=layer.run_kernel)
     monkeypatch.setattr(layer, "run_kernel", kernel)
     fused, unrolled = build(config), build(config.model_copy(update={"fused": False}))

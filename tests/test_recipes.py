@@ -193,12 +193,16 @@ def test_parallel_takes_validation_and_test_sets(tmp_path):
     for side, name in enumerate(("test.a", "test.b")):
         (tmp_path / name).write_text("".join(line.strip().split("\t")[side] + "\n" for line in words[:10]))
     sets = ["--validation", "valid.tsv", "--test", "test.a", "--test", "test.b"]
-    options = ["--preset", "low_resource", "--smoke", "--out", "run"]
+    options = ["--preset", "low_resource", "--smoke", "--out", "run", "--tokenize", "char", "--seed", "7"]
     check_result(run("parallel.py", "train.tsv", *sets, *options, cwd=tmp_path), tmp_path / "run")
     for mine, kept in (("test.a", "source"), ("test.b", "reference")):
         assert (tmp_path / "run" / "test" / f"{kept}.txt").read_text() == (tmp_path / mine).read_text()
-    parts = json.loads((tmp_path / "run" / "config.json").read_text())["training"]["data"]
-    assert {name: part["pairs"] for name, part in parts.items()} == {"training": 80, "validation": 10}
+    training = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
+    assert training["settings"]["seed"] == 7
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]
+    assert "|tok:char|" in training["validation"]["bleu"]
+    assert "|tok:char|" in scores["bleu"]["signature"]
+    assert {name: part["pairs"] for name, part in training["data"].items()} == {"training": 80, "validation": 10}
     for one, other in ((sets[:2], "--validation"), (sets[2:], "--test")):
         result = run("parallel.py", "train.tsv", *one, *options, cwd=tmp_path)
         assert result.returncode == 2
@@ -228,6 +232,7 @@ def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
         (["--devices", 0], "devices and nodes must be at least 1, got 0 and 1"),
         (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),
         (["--wandb", " "], "--wandb needs the "),
+        (["--tokenize", "foo"], "tokenize must be one of none, "),
         (["--languages", "de", "--smoke"], "--languages takes two names, source and target, got de --smoke"),
     ],
 )

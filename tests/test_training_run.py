@@ -130,14 +130,15 @@ def test_a_terminal_shows_epochs_from_1_and_metrics_that_can_be_read(tmp_path: P
 
 def test_validation_translates_as_it_is_asked_to_and_scores_that(tmp_path: Path) -> None:
     """A search that never says more than two characters, so that the scores are others than those of greedy search."""
-    config, search = training_config(max_epochs=40, monitor="exact_match"), SearchConfig(beam_size=2, max_length=3)
+    config = training_config(max_epochs=40, monitor="exact_match", bleu_tokenize="char")
+    search = SearchConfig(beam_size=2, max_length=3)
     data = data_module(tmp_path / "cache", config)
     out = train(model_config(), config, data, tmp_path / "out", device="cpu", search=search)
     told = json.loads((out / "config.json").read_text())["training"]["validation"]
     sources, targets = zip(*data.validation_pairs, strict=True)
     translator = Translator.load(out)
     found = translator.translate(list(sources), search)
-    assert told["bleu"] == str(metrics.bleu(found, [list(targets)]))
+    assert told["bleu"] == str(metrics.bleu(found, [list(targets)], tokenize="char"))
     assert told["exact_match"] == str(metrics.exact_match(found, [list(targets)]))
     greedy = metrics.exact_match(translator.translate(list(sources), SearchConfig(beam_size=1)), [list(targets)])
     assert 0 < metrics.exact_match(found, [list(targets)]).value < greedy.value

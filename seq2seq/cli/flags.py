@@ -25,6 +25,7 @@ Epochs = Annotated[int | None, typer.Option(help="Readings of the training text,
 Device = Annotated[str, typer.Option(help="cpu, gpu (or cuda), mps, or auto: the best that is there.")]
 Devices = Annotated[int, typer.Option(help="Processes that train together, on each machine.")]
 Nodes = Annotated[int, typer.Option(help="Machines that train together.")]
+Seed = Annotated[int, typer.Option(help="Of the first weights, of the batches' order and of dropout.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Start over; without it the same command goes on.")]
 Wandb = Annotated[str | None, typer.Option(help="A project of Weights & Biases, for the curves.")]
 Start = Annotated[
@@ -35,14 +36,18 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="Two batches of everything,
 Texts = Annotated[
     list[str],
     typer.Argument(
-        help="Two files line by line, a TSV, JSON lines (.jsonl, .ndjson) or a data set (hub:NAME or hub:NAME:PART).",
+        help="Two files line by line, a TSV, JSON lines (.jsonl, .ndjson) or a data set (hub:NAME, hub:NAME:PART or "
+        "hub:NAME:CONFIGURATION:PART).",
         show_default=False,
     ),
 ]
 Validation = Annotated[list[str], typer.Option(help="Validation pairs, likewise; twice for two files.")]
 Test = Annotated[list[str], typer.Option(help="Test pairs, likewise; twice for two files.")]
 Columns = Annotated[tuple[int, int], typer.Option(help="Of source and target in a TSV, counted from 1.")]
-Keys = Annotated[tuple[str, str], typer.Option(help="Of source and target in JSON lines and data sets.")]
+Keys = Annotated[
+    tuple[str, str],
+    typer.Option(help="Of source and target in JSON lines and data sets; translation.de is de inside of translation."),
+]
 Languages = Annotated[
     tuple[str, str], typer.Option(help="Of source and target, for the model card.", callback=check_languages)
 ]

@@ -105,6 +105,9 @@ class TrainingConfig(Config):
     """Parts whose weights stay as they are; `encoder` and `decoder` include embeddings, `decoder` the attention."""
     monitor: Literal["bleu", "loss", "exact_match"] = "bleu"
     """What chooses the best model, moves the plateau and stops early."""
+    bleu_tokenize: str | None = None
+    """sacrebleu's tokenizer for validation's BLEU, such as `zh` or `ja-mecab`: whole sentences in a script without
+    spaces are seldom equal. `None`: `13a`."""
     early_stopping: Size | None = None
     """The training ends when this many validations in a row have not brought a better score; `None`: not before
     `max_epochs`."""

@@ -44,8 +44,7 @@ def has_keys(place: str) -> bool:
 def read_places(
     places: Sequence[str], columns: tuple[int, int] = COLUMNS, keys: tuple[str, str] = KEYS
 ) -> ParallelText:
-    """Two files line by line, a TSV, JSON lines (`.jsonl`, `.ndjson`), or a part of a data set of the Hub
-    (`hub:NAME:PART`, its training part if none is named).
+    """Two files line by line, a TSV, JSON lines (`.jsonl`, `.ndjson`), or a data set of the Hub: see `read_hub_place`.
 
     Args:
         places: one, or two files.
@@ -53,7 +52,8 @@ def read_places(
         keys: of JSON lines and data sets.
 
     Raises:
-        ConfigError: if there are more places than two, one is a pipe, or a column is below 1.
+        ConfigError: if there are more places than two, one is a pipe, a column is below 1, or a data set
+            has too many parts.
     """
     if not 1 <= len(places) <= 2:
         raise ConfigError(f"give one place or two files, got {len(places)}; join files of the same language first")
@@ -64,10 +64,26 @@ def read_places(
         return read_lines(*places)
     (place,) = places
     if place.startswith(HUB):
-        name, _, part = place.removeprefix(HUB).partition(":")
-        return read_hub(name, part or "train", keys)
+        return read_hub_place(place, keys)
     if has_keys(place):
         return read_jsonl(place, keys)
     if min(columns) < 1:
         raise ConfigError(f"--columns are counted from 1, got {columns[0]} {columns[1]}")
     return read_tsv(place, (columns[0] - 1, columns[1] - 1))
+
+
+def read_hub_place(place: str, keys: tuple[str, str]) -> ParallelText:
+    """A part of a data set: `hub:NAME:PART`, or `hub:NAME:CONFIGURATION:PART` where it has several configurations, such
+    as a pair of languages each; without a part it is `train`.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    match place.removeprefix(HUB).split(":"):
+        case [name]:
+            return read_hub(name, "train", keys)
+        case [name, part]:
+            return read_hub(name, part or "train", keys)
+        case [name, configuration, part]:
+            return read_hub(name, part or "train", keys, configuration)
+    raise ConfigError(f"a data set is hub:NAME, hub:NAME:PART or hub:NAME:CONFIGURATION:PART, got {place}")

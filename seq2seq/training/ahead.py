@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seq2seq.config import TrainingConfig
+from seq2seq.metrics import Judge
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.continuing import check_folder
 from seq2seq.training.engine import choose_engine
@@ -30,9 +31,11 @@ def check_run(
         out, device, devices, nodes, epochs, restart, wandb, smoke: those of `train`.
 
     Raises:
-        ConfigError: if the devices do not exist, there is no epoch to train, or wandb is not installed.
+        ConfigError: if the devices do not exist, there is no epoch to train, wandb is not installed, or sacrebleu
+            cannot tokenize as asked for.
         TrainingError: if `out` holds something else, or a model without a state to go on from.
     """
+    Judge("bleu", tokenize=training.bleu_tokenize)
     choose_engine(device, devices, nodes)
     check_wandb(wandb)
     if epochs is not None:

@@ -73,6 +73,7 @@ class TranslationModule(LightningModule):
         self.target_vocabulary = target_vocabulary
         self.references = references
         self.search = search
+        self.judge = metrics.Judge("bleu", tokenize=training.bleu_tokenize)
         self.guard = StepGuard(training.max_skipped_steps)
         self.batch: Batch | None = None
         self.translations: dict[int, str] = {}
@@ -222,7 +223,7 @@ class TranslationModule(LightningModule):
         hypotheses = [self.translations[index] for index in order]
         references = [[self.references[index] for index in order]]
         self.scores = {
-            "bleu": metrics.bleu(hypotheses, references),
+            "bleu": metrics.score(self.judge, hypotheses, references),
             "exact_match": metrics.exact_match(hypotheses, references),
         }
         loss, tokens = (math.fsum(part) for part in zip(*self.validation_sums.values(), strict=True))

@@ -67,7 +67,7 @@ def train(
         ConfigError: if the devices do not exist, or wandb is not installed; if `data` and `training` differ in
             `batch_tokens`, `batch_sentences` or `seed`, or `model` and the vocabularies in their sizes; if the model
             cannot do what is asked for: freezing a part, R-Drop, late dropout, scheduled sampling, or the `search`; if
-            a vocabulary cannot do subword sampling.
+            a vocabulary cannot do subword sampling, or sacrebleu not tokenize as asked for.
         CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept.
         PackageError: if `start`, or one of the models to be averaged, cannot be read.
         TrainingError: if `out` holds something else, a model without a state to go on from, or a training with other
