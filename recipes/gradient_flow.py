@@ -168,7 +168,7 @@ def main(
     try:
         draw_figure(runs, out / "flow.png")
     except ModuleNotFoundError:
-        print("for the figure, install matplotlib: pip install 'seq2seq-lightning[plot]'")
+        print("for the figure: pip install matplotlib")
     else:
         print(f"{out / 'flow.png'} shows the curves")
 

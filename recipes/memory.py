@@ -207,7 +207,7 @@ def main(
     try:
         draw_figure(found, cell, lag, out)
     except ModuleNotFoundError:
-        print("for the figure, install matplotlib: pip install 'seq2seq-lightning[plot]'")
+        print("for the figure: pip install matplotlib")
     else:
         print(f"{out / 'memory.png'} shows the same")
 

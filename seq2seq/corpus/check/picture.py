@@ -19,9 +19,7 @@ def check_picture(path: str | os.PathLike[str]) -> None:
         # An extra, and slow to import.
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError(
-            "a picture needs matplotlib, which is not there; pip install 'seq2seq-lightning[plot]'"
-        ) from None
+        raise ConfigError("a picture needs matplotlib, which is not there; pip install matplotlib") from None
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix.removeprefix(".").lower() not in kinds:
         raise ConfigError(f"{path}: is no kind of picture ({', '.join(sorted(kinds))}); end it in .png")
