@@ -310,6 +310,7 @@ def test_what_is_asked_for_is_shown(cli: Cli, model: Path) -> None:
         (one,) = row["translations"]
         assert list(map(tuple, one["alignment"])) == (found[0].alignment or [])
         assert one["attention"] == (found[0].attention or [])
+        assert one["source_tokens"] == (found[0].source_tokens or [])
     ran = cli("translate", model, *SHORT, "--json", "--mbr", "chrf", "--n-best", "2", stdin=text)
     utilities = [[one["utility"] for one in json.loads(row)["translations"]] for row in ran.out.splitlines()]
     assert all(row == sorted(row, reverse=True) for row in utilities)

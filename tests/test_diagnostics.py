@@ -1,6 +1,7 @@
 """Gradient flow against a backpropagation written by hand, and the callback against a training it watches."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch.utils.data import DataLoader
 from seq2seq.cells import CELLS, Cell, CellStart, LSTMCell, ReluRNNCell, TanhRNNCell
 from seq2seq.config import EOS_ID, FUSED_CELLS, GATELESS_CELLS, PAD_ID, RecurrenceConfig
 from seq2seq.data import Batch
-from seq2seq.diagnostics import GradientFlow, gate_statistics, gradient_flow, half_life
+from seq2seq.diagnostics import GradientFlow, draw_attention, gate_statistics, gradient_flow, half_life
+from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq
 from seq2seq.recurrence import Recurrence
 
@@ -336,3 +338,27 @@ def test_the_callback_names_the_first_parameter_that_is_not_finite(tmp_path: Pat
     with pytest.warns(UserWarning, match=r"NaN or infinity in \d+ parameters, first in encoder.embedding.weight"):
         found = watch(GradientFlow(every=1), tmp_path, scale=math.inf)
     assert found[0]["gradient_not_finite"] > 0
+
+
+def test_attention_is_drawn_with_its_tokens(tmp_path: Path) -> None:
+    weights, source, target = [[0.7, 0.2, 0.1], [0.0, 0.1, 0.9]], ["▁a", "$b$"], ["▁c"]
+    draw_attention(weights, source, target, tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert [text for text in re.findall("<!-- (.*) -->", drawn) if text not in ("source", "translation")] == [
+        "▁a",
+        "$b$",
+        "&lt;E&gt;",
+        "▁c",
+        "&lt;E&gt;",
+    ]
+    draw_attention(weights, source, target, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for wrong, message in (
+        ((weights, source, [], "a.png"), "must be 1 rows of 3 weights, .* got 2 of 3; give those of one translation"),
+        ((weights, source[1:], target, "a.png"), "must be 2 rows of 2 weights"),
+        ((weights, source, target, "a"), "is no kind of picture"),
+        ((weights, source, target, "nowhere/a.png"), "nowhere/a.png: cannot be written"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            draw_attention(*wrong[:3], tmp_path / wrong[3])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]

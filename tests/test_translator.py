@@ -204,6 +204,7 @@ def test_attention_is_a_distribution_over_the_source(attention: str) -> None:
                 assert one.attention is None
                 continue
             weights = torch.tensor(one.attention)
+            assert one.source_tokens == VOCABULARY.tokens(VOCABULARY.encode([text])[0])
             assert weights.shape == (len(one.tokens) + 1, len(VOCABULARY.encode([text])[0]) + 1)
             assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-5)
             source = [*VOCABULARY.encode([text])[0], EOS_ID]

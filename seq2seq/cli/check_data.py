@@ -33,7 +33,8 @@ def check_data(
     from seq2seq.cli.lines import Output
     from seq2seq.corpus import check_fields, read_places
     from seq2seq.corpus.check import check_data as check
-    from seq2seq.corpus.check import check_picture, draw_report
+    from seq2seq.corpus.check import draw_report
+    from seq2seq.pictures import check_picture
 
     if model is not None and vocabulary:
         raise ConfigError("give --model or --vocabulary, got both; a model folder holds its vocabularies")

@@ -246,6 +246,7 @@ def _facts(one: Translation, show: ShowOptions) -> Iterator[tuple[str, Any]]:
     if show.alignments:
         yield "alignment", one.alignment or []
     if show.attention:
+        yield "source_tokens", one.source_tokens or []
         yield "attention", [[finite(weight) for weight in weights] for weights in one.attention or []]
     if show.mbr:
         yield "utility", one.utility

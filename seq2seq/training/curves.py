@@ -6,6 +6,8 @@ import csv
 from importlib.util import find_spec
 from pathlib import Path
 
+from seq2seq.pictures import new_figure
+
 PANELS = {
     "loss, nats per target token": ("loss", "validation_loss"),
     "validation": ("validation_bleu", "validation_exact_match"),
@@ -34,17 +36,12 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     """Draw the curves of a `metrics.csv`; False if matplotlib, an extra, is not there, or there is nothing to draw."""
     if find_spec("matplotlib") is None or not metrics.is_file():
         return False
-    # Slow to import.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     curves = read_curves(metrics)
     panels = {title: [name for name in names if name in curves] for title, names in PANELS.items()}
     panels = {title: names for title, names in panels.items() if names}
     if not panels:
         return False
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 7)
     for axes, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=False):
         for name in names:
             steps, values = curves[name]

@@ -97,7 +97,7 @@ def display(
         ensemble: the models.
         wanted: what to tell.
     """
-    alignment = weights = None
+    alignment = weights = source_tokens = None
     vocabulary = ensemble.target_vocabulary
     if attention and (wanted.alignments or wanted.replace_unk):
         spans = [package.source_vocabulary.words(source) for package in ensemble.attending]
@@ -113,8 +113,10 @@ def display(
             alignment = None if alignment is None else align_copies(alignment, copies)
     if attention and wanted.attention:
         weights = torch.stack(list(attention)).mean(dim=0).tolist()
+        of_source = ensemble.attending[0].source_vocabulary
+        source_tokens = of_source.tokens(of_source.encode([source])[0])
     tokens = vocabulary.tokens(found.tokens)
-    return Translation(text, tokens, found.score, found.token_log_probs, attention=weights, alignment=alignment)
+    return Translation(text, tokens, found.score, found.token_log_probs, weights, source_tokens, alignment)
 
 
 def copied_spans(tokens: Sequence[int], spans: Sequence[range], attention: Tensor) -> list[range | None]:
