@@ -382,8 +382,66 @@ def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):
         assert reverse(out, max_epochs=1) == out
     assert "is finished; --restart or another --out trains anew" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
-    with pytest.raises(TrainingError, match=r"holds a finished training .*max_epochs: 1, now 2"):
-        reverse(out, max_epochs=2)
+    for changes, message in (
+        ({"max_epochs": 2, "learning_rate": 0.1}, "learning_rate: 0.02, now 0.1"),
+        ({"max_epochs": 2, "schedule": "cosine"}, "schedule: constant, now cosine"),
+    ):
+        with pytest.raises(TrainingError, match=rf"holds a finished training .*\({'training.' + message}\)"):
+            reverse(out, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "constant", "ema_decay": 0.9, "early_stopping": 9},
+        {"schedule": "plateau", "warmup_steps": 3, "average_models": 2, "accumulate": 2},
+        {"schedule": "inverse_sqrt", "warmup_steps": 3},
+        {"schedule": "halving", "halving_start": 1.0, "subword_sampling": 0.3},
+    ],
+    ids=lambda changes: changes["schedule"],
+)
+def test_a_longer_training_is_the_longer_training(changes, tmp_path, capfd):
+    out = tmp_path / "run"
+    for epochs in (2, 4):
+        reverse(out, max_epochs=epochs, **changes)
+    assert "going on from step" in capfd.readouterr().err
+    whole = reverse(tmp_path / "whole", max_epochs=4, **changes)
+    assert_same(content(whole), content(out))
+    assert rows(whole) == rows(out)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert Checkpoints(out / "checkpoints").finished
+
+
+def test_a_training_is_not_made_longer_where_that_is_another_one(tmp_path, capfd):
+    out = reverse(tmp_path / "cosine", max_epochs=1, schedule="cosine")
+    with pytest.raises(TrainingError, match=r"holds a finished training .*\(training.max_epochs: 1, now 2\)"):
+        reverse(out, max_epochs=2, schedule="cosine")
+    out = reverse(tmp_path / "two", max_epochs=2)
+    with pytest.raises(TrainingError, match=r"\(training.max_epochs: 2, now 1\)"):
+        reverse(out, max_epochs=1)
+    stops = {"monitor": "exact_match", "early_stopping": 1}
+    out = reverse(tmp_path / "early", max_epochs=8, **stops)
+    before = content(out)
+    assert before["epoch"] < 8
+    capfd.readouterr()
+    reverse(out, max_epochs=9, **stops)
+    assert "is finished" in capfd.readouterr().err
+    (out / "checkpoints" / "finished").unlink()  # The power failed right before it was written.
+    reverse(out, max_epochs=9, **stops)
+    assert content(out)["global_step"] == before["global_step"]
+
+
+def test_a_longer_training_that_is_stopped_at_once_goes_on(tmp_path, monkeypatch):
+    out = reverse(tmp_path / "run", max_epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeepState, "on_train_batch_start", lambda *_: (_ for _ in ()).throw(Stopped(signal.SIGTERM)))
+        with pytest.raises(SystemExit):
+            reverse(out, max_epochs=2)
+    assert not Checkpoints(out / "checkpoints").finished
+    with pytest.raises(TrainingError, match="an unfinished training with other settings"):
+        reverse(out, max_epochs=2, seed=9)
+    reverse(out, max_epochs=2)
+    assert_same(content(reverse(tmp_path / "whole", max_epochs=2)), content(out))
 
 
 @pytest.mark.parametrize(("option", "value"), [("save_every_steps", 2), ("save_every_minutes", 1e-9)])

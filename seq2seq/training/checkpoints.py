@@ -66,9 +66,14 @@ class Checkpoints(CheckpointIO):
         return None
 
     @property
+    def finished_note(self) -> Path:
+        """The file that says so."""
+        return self.folder / "finished"
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing to go on with."""
-        return (self.folder / "finished").exists()
+        return self.finished_note.exists()
 
     def finish(self) -> None:
         """Note that the run is finished.
@@ -77,14 +82,14 @@ class Checkpoints(CheckpointIO):
             TrainingError: if that cannot be written.
         """
         try:
-            (self.folder / "finished").touch()
+            self.finished_note.touch()
             sync(self.folder)
         except OSError as error:
             raise TrainingError(f"{self.folder}: cannot be written ({reason(error)}); make room") from None
 
     def files(self) -> list[Path]:
         """All that may lie here of a run, the states newest first."""
-        return [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.folder / "finished"]
+        return [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.finished_note]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a state; a failure is noted in `fault`, and leaves what was there."""

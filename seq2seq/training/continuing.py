@@ -88,15 +88,27 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
     for fault in faults:
         say(f"{fault}; going on from the one before")
     ours = content[OURS]
-    if differing := differences(completed(ours["settings"], settings), settings):
+    before = completed(ours["settings"], settings)
+    old, new = before["training"], settings["training"]
+    if is_longer(old, new):
+        before["training"] = old | {"max_epochs": new["max_epochs"]}
+    if differing := differences(before, settings):
         state = "a finished" if checkpoints.finished else "an unfinished"
         raise TrainingError(
             f"{out} holds {state} training with other settings ({'; '.join(differing)}); "
             "give it those, --restart to start over, or another --out"
         )
-    if not checkpoints.finished:
+    # What stopped early had epochs left, and would not have used more of them.
+    finished = checkpoints.finished and not (is_longer(old, new) and content["epoch"] >= old["max_epochs"])
+    if not finished:
         say(f"going on from step {content['global_step']} in {out}; --restart starts over")
-    return SavedState(path, content["global_step"], checkpoints.finished, ours["log_rows"], ours.get("batch_tokens"))
+    return SavedState(path, content["global_step"], finished, ours["log_rows"], ours.get("batch_tokens"))
+
+
+def is_longer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a training may go on for more epochs than it had: a schedule that falls towards the last one would have
+    been another from the first step."""
+    return bool(old["schedule"] != "cosine" and new["max_epochs"] > old["max_epochs"])
 
 
 def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool) -> None:

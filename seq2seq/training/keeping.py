@@ -146,7 +146,8 @@ class KeepState(Callback):
         self.batches_done = checkpoint[OURS]["batches_done"]
         self.saved_step = checkpoint["global_step"]
         # Early stopping does not remember that it has stopped, and the last scoring may be all that is left.
-        trainer.should_stop = checkpoint[OURS].get("has_ended", False)
+        epochs = checkpoint[OURS]["settings"]["training"]["max_epochs"]
+        trainer.should_stop = checkpoint[OURS].get("has_ended", False) and checkpoint["epoch"] < epochs
 
 
 def check_log(stop_reason: int, log: MetricsFile) -> None:

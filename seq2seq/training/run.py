@@ -54,7 +54,8 @@ def train(
         out: the model folder; `log/metrics.csv` and the saved states (`checkpoints`) lie in it too.
         device: auto, cpu, gpu (or cuda), mps.
         devices, nodes: processes of each machine, and machines, that train together (DDP).
-        epochs: instead of `training.max_epochs`.
+        epochs: instead of `training.max_epochs`. A finished training goes on with more of them, and is then the longer
+            one; not where its rate has fallen towards the last epoch, nor if it has stopped early.
         restart: start over; states, log and kept models (`models/step_N`) of the training in `out` are removed.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         search: how validation translates.
@@ -103,6 +104,8 @@ def train(
     if wandb is not None:
         # The name of its run is a new one by the time that the others are removed.
         older = [path for path in older if path.name != WANDB_ID]
+    if found is not None and checkpoints.finished:
+        older = [checkpoints.finished_note]  # There are more epochs to train now.
     begin = Begin(older, log, found.log_rows if found else 0)
     callbacks = [begin, *build_callbacks(config, out, best, None if smoke else state), *callbacks]
     loggers = build_loggers(out, log, found, wandb, settings)
