@@ -14,7 +14,8 @@ CellState = tuple[Tensor, ...]
 `(h, c)` for cells with a memory of their own."""
 
 Gates = dict[str, Tensor]
-"""The gates of one step by their names, each `[rows, hidden]` between 0 and 1; none for cells that have none."""
+"""The gates of one step by their names, each `[rows, hidden]` between 0 and 1; none for cells that have none. They are
+for `diagnostics`: training and translating throw them away."""
 
 
 class CellStart(NamedTuple):
@@ -66,12 +67,26 @@ class Cell(Protocol):
     What is multiplied by the inputs needs no state, so it is computed by `project`, for all steps at once; the call
     does the rest, a step at a time.
 
+    The letters of the cells' equations, and the parameters that they stand for:
+
+        x, h, c          input and state;   h', c'  the state after the step;   *  element by element
+        W                weight_input
+        U                weight_hidden
+        b                bias; in `LayerNormLSTMCell` bias_gates
+        d                bias_reset                                           of `GRUCell`
+        p_i, p_f, p_o    peephole_input, peephole_forget, peephole_output     of `PeepholeLSTMCell`
+        a_x, a_h, a_c    gain_input, gain_hidden, gain_cell                   of `LayerNormLSTMCell`
+        b_c              bias_cell                                            of `LayerNormLSTMCell`
+
+    W_i, U_i and b_i are the rows of W, U and b that belong to gate i.
+
     Attributes:
         state_parts: how many parts its state has.
         input_size: features per input vector.
         hidden_size: units in each part of the state.
         weight_input: `[gates * hidden, input]`, the rows of one gate after those of another; a candidate (g, n) counts
-            as a gate here. Each class says in which order.
+            as a gate here. Each module says in which order.
+        weight_hidden: `[gates * hidden, hidden]`, in the same order. Not declared below, since `LinearCell` has none.
         bias: `[gates * hidden]`, in the same order, added by `project`; `None` if that adds none.
     """
 
