@@ -58,12 +58,14 @@ class GRUCell(nn.Module):
         self, projected: Float[Tensor, "rows gates"], state: CellState, masks: StepMasks = StepMasks()
     ) -> tuple[CellState, Gates]:
         (hidden,) = state
-        from_inputs = projected.split([2 * self.hidden_size, self.hidden_size], dim=-1)
+        sizes = [2 * self.hidden_size, self.hidden_size]
+        gates, candidate = projected.split(sizes, dim=-1)
         recurrent = F.linear(masked(hidden, masks.hidden), self.weight_hidden)
-        from_hidden = recurrent.split([2 * self.hidden_size, self.hidden_size], dim=-1)
-        r, z = (from_inputs[0] + from_hidden[0]).sigmoid().chunk(2, dim=-1)
-        reset = from_hidden[1] if self.bias_reset is None else from_hidden[1] + self.bias_reset.to(recurrent.dtype)
-        n = torch.addcmul(from_inputs[1], r, reset).tanh()
+        recurrent_gates, recurrent_candidate = recurrent.split(sizes, dim=-1)
+        r, z = (gates + recurrent_gates).sigmoid().chunk(2, dim=-1)
+        if self.bias_reset is not None:
+            recurrent_candidate = recurrent_candidate + self.bias_reset.to(recurrent.dtype)
+        n = torch.addcmul(candidate, r, recurrent_candidate).tanh()
         hidden = torch.lerp(masked(n, masks.update), hidden, z)
         return (hidden,), {"reset": r, "update": z}
 
