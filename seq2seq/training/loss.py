@@ -32,15 +32,25 @@ class Losses(NamedTuple):
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Sums of smoothed and plain cross-entropy of `features @ weight.T + bias`; only the first is differentiable."""
+    """Sums of smoothed and plain cross-entropy of `features @ weight.T + bias`; only the first is differentiable.
+
+    For a row of logits l with target y, a vocabulary of V tokens and label smoothing s:
+
+        p = softmax(l)                        plain = -log p[y] = log sum exp(l) - l[y]
+        t = (1 - s) onehot(y) + s / V         smoothed = -sum t log p = log sum exp(l) - (1 - s) l[y] - s mean(l)
+                                              gradient of smoothed by l: p - t
+
+    With R-Drop rows come in pairs, p and q, and smoothed grows by alpha / 2 (KL(p || q) + KL(q || p)) for each: see
+    `symmetric_divergence_`.
+    """
 
     @staticmethod
     def forward(
-        context: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        targets: Tensor,
+        ctx: Any,
+        features: Float[Tensor, "rows features"],
+        weight: Float[Tensor, "vocabulary features"],
+        bias: Float[Tensor, "vocabulary"],
+        targets: Int[Tensor, "rows"],
         smoothing: float,
         alpha: float,
         learns: bool,
@@ -50,7 +60,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         loss_dtype = torch.promote_types(weight.dtype, torch.float32)
         sum_dtype = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no float64.
-        needs_gradient = learns and any(context.needs_input_grad)
+        needs_gradient = learns and any(ctx.needs_input_grad)
         gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
         block = block_rows(vocabulary, device)
         smoothed, plain = features.new_zeros((), dtype=sum_dtype), features.new_zeros((), dtype=sum_dtype)
@@ -60,22 +70,24 @@ class LinearCrossEntropy(torch.autograd.Function):
                 part = slice(start, start + block)
                 logits = bias.repeat(len(cast_features[part]), 1)
                 add_product(logits, cast_features[part], cast_weight.t())
-                losses, gradient = block_losses(logits, targets[part], smoothing, alpha)
-                smoothed += losses[0]
-                plain += losses[1]
+                losses, logits_gradient = block_losses(logits, targets[part], smoothing, alpha)
+                smoothed += losses.smoothed
+                plain += losses.plain
                 if needs_gradient:
-                    cast_gradient = gradient.to(product_dtype)
-                    add_product(gradients[0][part], cast_gradient, cast_weight)
-                    add_product(gradients[1], cast_gradient.t(), cast_features[part])
-                    gradients[2] += gradient.sum(dim=0)
-        context.save_for_backward(*gradients)
+                    features_gradient, weight_gradient, bias_gradient = gradients
+                    cast_gradient = logits_gradient.to(product_dtype)
+                    add_product(features_gradient[part], cast_gradient, cast_weight)
+                    add_product(weight_gradient, cast_gradient.t(), cast_features[part])
+                    bias_gradient += logits_gradient.sum(dim=0)
+        ctx.save_for_backward(*gradients)
         plain = plain.to(loss_dtype)
-        context.mark_non_differentiable(plain)
+        ctx.mark_non_differentiable(plain)
         return smoothed.to(loss_dtype), plain
 
     @staticmethod
-    def backward(context: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return *(gradient * outer[0] for gradient in context.saved_tensors), None, None, None, None
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        of_smoothed, _ = outer
+        return *(gradient * of_smoothed for gradient in ctx.saved_tensors), None, None, None, None
 
 
 def block_rows(vocabulary: int, device: str) -> int:
@@ -93,9 +105,10 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def block_losses(
-    logits: Tensor, targets: Tensor, smoothing: float, alpha: float
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Loss sums (smoothed, plain) of a block, and the gradient of the smoothed one, written over the logits."""
+    logits: Float[Tensor, "rows vocabulary"], targets: Int[Tensor, "rows"], smoothing: float, alpha: float
+) -> tuple[Losses, Float[Tensor, "rows vocabulary"]]:
+    """Loss sums of a block, and the gradient of the smoothed one by the logits, written over them: the equations of
+    `LinearCrossEntropy`."""
     vocabulary = logits.shape[1]
     rows = torch.arange(len(targets), device=logits.device)
     chosen = logits[rows, targets]
@@ -108,16 +121,19 @@ def block_losses(
     normaliser = (largest + total.log()).squeeze(1)
     plain = (normaliser - chosen).sum()
     smoothed = (1 - smoothing) * plain + smoothing * (normaliser - mean).sum()
+    # Of the probabilities, over which it is written: p, R-Drop's term, - t.
     gradient = exponentials.div_(total)
     if difference is not None:
         smoothed += alpha * symmetric_divergence_(gradient, difference, alpha)
     if smoothing:
         gradient -= smoothing / vocabulary
     gradient[rows, targets] -= 1 - smoothing
-    return (smoothed, plain), gradient
+    return Losses(smoothed, plain), gradient
 
 
-def symmetric_divergence_(probabilities: Tensor, difference: Tensor, alpha: float) -> Tensor:
+def symmetric_divergence_(
+    probabilities: Float[Tensor, "rows vocabulary"], difference: Float[Tensor, "pairs vocabulary"], alpha: float
+) -> Tensor:
     """Half the sum of the divergences KL(p || q) and KL(q || p) of rows 0 and 1, 2 and 3, ...; both arguments are
     overwritten.
 
@@ -127,8 +143,8 @@ def symmetric_divergence_(probabilities: Tensor, difference: Tensor, alpha: floa
     What d has in common for all tokens cancels out in each, so that a difference of logits will do.
 
     Args:
-        probabilities: p and q in turn, `[rows, vocabulary]`; alpha times the gradient of what is returned is added.
-        difference: the logits of p less those of q, `[rows / 2, vocabulary]`; used up.
+        probabilities: p and q in turn; alpha times the gradient of what is returned is added.
+        difference: the logits of p less those of q; used up.
         alpha: of R-Drop.
     """
     p, q = probabilities[0::2], probabilities[1::2]
@@ -138,6 +154,7 @@ def symmetric_divergence_(probabilities: Tensor, difference: Tensor, alpha: floa
     mean_q = q_terms.sum(dim=1, keepdim=True)
     p_terms -= q
     q_terms += p
+    # p + alpha / 2 [p (d - mean_p) + p - q] and q + alpha / 2 [q (mean_q - d) + q - p], in place.
     p.mul_(1 + alpha / 2 * (1 - mean_p)).add_(p_terms, alpha=alpha / 2)
     q.mul_(1 + alpha / 2 * (1 + mean_q)).sub_(q_terms, alpha=alpha / 2)
     return (mean_p - mean_q).sum() / 2
