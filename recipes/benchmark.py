@@ -78,7 +78,7 @@ def train_steps(model: Seq2Seq, batches: list[Sides]) -> Callable[[int], tuple[i
         batch = batches[order[run % len(batches)]]
         (source, source_lengths), (target, _) = batch
         is_token = target != PAD_ID
-        features = model.squeeze(model.features(source, source_lengths, target)[is_token])
+        features = model.output_features(model.features(source, source_lengths, target)[is_token])
         output = model.output
         losses = linear_cross_entropy(features, output.weight, output.bias, target[is_token], TRAINING.label_smoothing)
         (losses.smoothed / len(features)).backward()

@@ -145,10 +145,10 @@ class Seq2Seq(nn.Module):
 
     def classify(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:
         """Bottleneck, dropout and output layer: logits."""
-        logits: Tensor = self.output(self.squeeze(features))
+        logits: Tensor = self.output(self.output_features(features))
         return logits
 
-    def squeeze(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows bottleneck"]:
+    def output_features(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows bottleneck"]:
         """What the output layer reads: the features through the bottleneck (if any), after dropout."""
         if self.bottleneck is not None:
             features = self.bottleneck(features).tanh()

@@ -149,7 +149,7 @@ class Recurrence(nn.Module):
             # A row's place in the batch, for every packed token.
             rows = torch.cat([torch.arange(size) for size in batch_sizes.tolist()])
         for index, (layer, start, masks) in enumerate(zip(self.layers, state, all_masks, strict=True)):
-            outputs, end = layer.run(self.join(inputs, context, index, masks, rows), batch_sizes, start, masks)
+            outputs, end = layer.run(self.layer_input(inputs, context, index, masks, rows), batch_sizes, start, masks)
             inputs = outputs + inputs if index >= self.residual_from else outputs
             final.append(end)
         return inputs, tuple(final)
@@ -189,13 +189,13 @@ class Recurrence(nn.Module):
         """
         following: list[CellState] = []
         for index, (start, mask) in enumerate(zip(state, masks, strict=True), first):
-            joined = self.join(inputs, context, index, mask, None)
+            joined = self.layer_input(inputs, context, index, mask, None)
             output, end = self.layers[index].step(joined, start, mask.steps[0])
             inputs = output + inputs if index >= self.residual_from else output
             following.append(end)
         return inputs, tuple(following)
 
-    def join(
+    def layer_input(
         self, inputs: Tensor, context: Tensor | None, index: int, masks: LayerMasks, rows: Tensor | None
     ) -> Tensor:
         """A layer's input: the outputs of the layer below after dropout, and the context.

@@ -13,7 +13,7 @@ from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search.beam import beam_search
 from seq2seq.search.constraints import has_phrases
-from seq2seq.search.ensemble import EnsembleState, Mean, ensemble_step, join
+from seq2seq.search.ensemble import EnsembleState, Mean, ensemble_step, mean_distribution
 from seq2seq.search.greedy import greedy_search
 from seq2seq.search.hypothesis import Hypothesis, State, StateT, Step
 from seq2seq.search.rules import Phrase
@@ -29,7 +29,7 @@ __all__ = [
     "beam_search",
     "ensemble_step",
     "greedy_search",
-    "join",
+    "mean_distribution",
     "sample",
     "search",
 ]

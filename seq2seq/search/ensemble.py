@@ -53,15 +53,16 @@ def ensemble_step(steps: Sequence[Step[Any]], mean: Mean = "probabilities") -> S
     ) -> tuple[Float[Tensor, "rows vocabulary"], EnsembleState]:
         answers = [member(tokens, own) for member, own in zip(steps, state.members, strict=True)]
         states = tuple(following for _, following in answers)
-        return join([log_probs for log_probs, _ in answers], mean), EnsembleState(states, _mean_attention(states))
+        log_probs = mean_distribution([one for one, _ in answers], mean)
+        return log_probs, EnsembleState(states, _mean_attention(states))
 
     return step
 
 
-def join(
+def mean_distribution(
     log_probs: Sequence[Float[Tensor, "*rows vocabulary"]], mean: Mean = "probabilities"
 ) -> Float[Tensor, "*rows vocabulary"]:
-    """One distribution from that of each member."""
+    """The mean of the members' distributions; all are given as log-probabilities (nats)."""
     sizes = [one.shape[-1] for one in log_probs]
     if len(set(sizes)) > 1:
         raise ConfigError(f"members of an ensemble must share their target vocabulary, got sizes {sizes}")

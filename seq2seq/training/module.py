@@ -112,7 +112,7 @@ class TranslationModule(LightningModule):
         targets = batch.target[is_token]
         output = self.model.output
         losses = linear_cross_entropy(
-            self.model.squeeze(features),
+            self.model.output_features(features),
             output.weight,
             output.bias,
             targets.repeat_interleave(copies),

@@ -159,7 +159,7 @@ def step_among_all(model: Seq2Seq, columns: Float[Tensor, "features vocabulary"]
 
     def step(tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         features, state = model.decoder.step(tokens, state)
-        return log_softmax(torch.addmm(model.output.bias, model.squeeze(features), columns)), state
+        return log_softmax(torch.addmm(model.output.bias, model.output_features(features), columns)), state
 
     return step
 
@@ -181,11 +181,11 @@ def step_among(
     log_counts = (choice.vocabulary_size - 1 - choice.allowed.sum(dim=1)).log()  # of what is not listed, but for <pad>
 
     def step(local_ids: Int[Tensor, "rows"], state: OwnedState) -> tuple[Float[Tensor, "rows choice"], OwnedState]:
-        features, inner = model.decoder.step(choice.ids[local_ids], state.inner)
-        squeezed = model.squeeze(features)
-        logits = torch.addmm(biases.index_select(0, state.owners), squeezed, weight).float()
+        decoded, inner = model.decoder.step(choice.ids[local_ids], state.inner)
+        features = model.output_features(decoded)
+        logits = torch.addmm(biases.index_select(0, state.owners), features, weight).float()
         # `<pad>`, which is never said, stands for all that is on no list.
-        logits[:, PAD_ID] = tail.log_sum(squeezed, log_counts[state.owners])
+        logits[:, PAD_ID] = tail.log_sum(features, log_counts[state.owners])
         return log_softmax(logits), OwnedState(inner, state.owners)
 
     return step

@@ -15,7 +15,7 @@ from seq2seq.decoder import DecoderState
 from seq2seq.errors import ConfigError
 from seq2seq.lexicon import Lexicon
 from seq2seq.package import Package
-from seq2seq.search import EnsembleState, Mean, Step, ensemble_step, join
+from seq2seq.search import EnsembleState, Mean, Step, ensemble_step, mean_distribution
 from seq2seq.translator.choice import Choice, OwnedState, Tail, step_among, step_among_all
 from seq2seq.translator.layout import lay_out, output_columns
 
@@ -181,7 +181,7 @@ class Ensemble:
         chosen = []
         for tokens, *parts in zip(target[is_token].split(size), *(part.split(size) for part in features), strict=True):
             classified = zip(self.models, parts, strict=True)
-            log_probs = join([model.log_probs(part) for model, part in classified], self.mean)
+            log_probs = mean_distribution([model.log_probs(part) for model, part in classified], self.mean)
             chosen.append(log_probs.gather(1, tokens[:, None]).squeeze(1))
         return [part.tolist() for part in torch.cat(chosen).split(target_lengths.tolist())]
 
