@@ -118,11 +118,11 @@ class DecoderState:
 
 
 class Decoded(NamedTuple):
-    """features `[batch, steps, feature]` for the output layer, and attention weights `[batch, steps, source_steps]`
-    (`None` without attention)."""
+    """features `[batch, steps, feature]` for the output layer, and the weights of attention `[batch, steps,
+    source_steps]` (`None` without attention)."""
 
     features: Tensor
-    weights: Tensor | None
+    attention: Tensor | None
 
 
 class Decoder(nn.Module):
@@ -140,7 +140,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        hidden, context = config.decoder_hidden_size, config.annotation_size if config.attention != "none" else 0
+        hidden_size = config.decoder_hidden_size
+        context_size = 0 if config.attention == "none" else config.annotation_size
         self.config = config
         # `[vocabulary, gates]`, by `tabulate_tokens`. A buffer, so that it moves with the weights; never saved.
         self.token_gates: Tensor | None
@@ -150,33 +151,33 @@ class Decoder(nn.Module):
             config.target_vocabulary_size, config.embedding_size, config.target_word_dropout
         )
         self.attentions = nn.ModuleList(
-            build_attention(config.attention, hidden, config.annotation_size, config.attention_heads)
-            for _ in range((1 if context else 0) + config.output_attention)
+            build_attention(config.attention, hidden_size, config.annotation_size, config.attention_heads)
+            for _ in range((config.attention != "none") + config.output_attention)
         )
         if config.input_feeding:
             self.stack = Recurrence(
-                config.embedding_size + hidden,
-                hidden,
+                config.embedding_size + hidden_size,
+                hidden_size,
                 config.decoder_layers,
                 dropout=config.hidden_dropout,
                 config=config,
                 residual_from=config.residual_from,
             )
-            self.combine = nn.Linear(hidden + context, hidden, bias=False)
-            self.feature_size = hidden
+            self.combine = nn.Linear(hidden_size + context_size, hidden_size, bias=False)
+            self.feature_size = hidden_size
             return
-        self.bottom = Recurrence(config.embedding_size, hidden, config=config)
+        self.bottom = Recurrence(config.embedding_size, hidden_size, config=config)
         self.upper = Recurrence(
-            hidden,
-            hidden,
+            hidden_size,
+            hidden_size,
             config.decoder_layers - 1,
             dropout=config.hidden_dropout,
             config=config,
-            context_size=context,
+            context_size=context_size,
             residual_from=0 if config.residual else None,
             dropout_from=0,
         )
-        self.feature_size = hidden + context * len(self.attentions)
+        self.feature_size = hidden_size + context_size * len(self.attentions)
 
     def start(self, encoded: Encoded, recurrent: StackState) -> DecoderState:
         """The state before the first token, one row per sentence.
@@ -200,28 +201,27 @@ class Decoder(nn.Module):
         if config.input_feeding:
             return self.forward_feeding(embedded, state)
         bottom, _ = self.bottom(embedded, state.recurrent[:1])
-        context, weights = self.attend(0, bottom, state)
+        context, attention = self.attend(0, bottom, state)
         # With one decoder layer the upper ones are none, and hand their input through.
         top, _ = self.upper(bottom, state.recurrent[1:], context)
         features = join(top, context)
         if config.output_attention:
-            second, weights = self.attend(1, top, state)
-            features = join(features, second)
-        return Decoded(features, weights)
+            context, attention = self.attend(1, top, state)
+            features = join(features, context)
+        return Decoded(features, attention)
 
     def forward_feeding(self, embedded: Float[Tensor, "batch steps embedding"], state: DecoderState) -> Decoded:
         """Luong's input feeding: step by step, since every step needs the attentional vector of the one before."""
         masks = self.first_stack.draw_masks(embedded)
         # The embeddings' share of the bottom layer's gates does not wait for anything.
         gates = self.bottom_cell.project(embedded)
-        features, weights = [], []
+        features, attention = [], []
         for time in range(embedded.shape[1]):
-            top, recurrent = self.step_first(gates[:, time], state, masks)
-            vector, attention = self.attentional_vector(top, state)
-            state = replace(state, recurrent=recurrent, feed=vector, attention=attention)
+            vector, state = self.step_feeding(gates[:, time], state, masks)
+            assert state.attention is not None, "ModelConfig asks for attention where there is input feeding"
             features.append(vector)
-            weights.append(attention)
-        return Decoded(torch.stack(features, dim=1), torch.stack(weights, dim=1))
+            attention.append(state.attention)
+        return Decoded(torch.stack(features, dim=1), torch.stack(attention, dim=1))
 
     def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
         """One step from one token per row: features for the output layer, and the next state."""
@@ -230,17 +230,30 @@ class Decoder(nn.Module):
             gates = self.bottom_cell.project(drop(self.embedding(tokens), config.embedding_dropout, self.training))
         else:
             gates = self.token_gates[tokens]
-        first, below = self.step_first(gates, state, self.first_stack.draw_masks(gates))
+        masks = self.first_stack.draw_masks(gates)
         if config.input_feeding:
-            vector, weights = self.attentional_vector(first, state)
-            return vector, replace(state, recurrent=below, feed=vector, attention=weights)
-        context, attention = self.attend_rows(0, first, state)
-        top, above = self.upper.step(first, state.recurrent[1:], context)
+            return self.step_feeding(gates, state, masks)
+        bottom, bottom_state = self.step_first(gates, state, masks)
+        context, attention = self.attend_rows(0, bottom, state)
+        top, upper_state = self.upper.step(bottom, state.recurrent[1:], context)
         features = join(top, context)
         if config.output_attention:
-            second, attention = self.attend_rows(1, top, state)
-            features = join(features, second)
-        return features, replace(state, recurrent=below + above, attention=attention)
+            context, attention = self.attend_rows(1, top, state)
+            features = join(features, context)
+        return features, replace(state, recurrent=bottom_state + upper_state, attention=attention)
+
+    def step_feeding(
+        self, gates: Float[Tensor, "rows gates"], state: DecoderState, masks: Sequence[LayerMasks]
+    ) -> tuple[Float[Tensor, "rows hidden"], DecoderState]:
+        """One step with input feeding: Luong's attentional vector, tanh(W [h; context]), and the next state.
+
+        Args:
+            gates, state, masks: as in `step_first`.
+        """
+        top, recurrent = self.step_first(gates, state, masks)
+        context, attention = self.attend_rows(0, top, state)
+        vector = self.combine(join(top, context)).tanh()
+        return vector, replace(state, recurrent=recurrent, feed=vector, attention=attention)
 
     def step_first(
         self, gates: Float[Tensor, "rows gates"], state: DecoderState, masks: Sequence[LayerMasks]
@@ -255,9 +268,9 @@ class Decoder(nn.Module):
         cell, stack = self.bottom_cell, self.first_stack
         if state.feed is not None:
             gates = gates + cell.project(state.feed, first_feature=self.config.embedding_size)
-        bottom, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
-        output, above = stack.step_from(1, bottom[0], state.recurrent[1 : len(stack.layers)], masks[1:])
-        return output, (bottom, *above)
+        first, _ = cell(gates, state.recurrent[0], masks[0].steps[0])
+        output, others = stack.step_from(1, first[0], state.recurrent[1 : len(stack.layers)], masks[1:])
+        return output, (first, *others)
 
     def tabulate_tokens(self) -> None:
         """Compute every token's share of the bottom layer's gates now, for all steps to come.
@@ -306,14 +319,6 @@ class Decoder(nn.Module):
         memory = state.memories[index]
         contexts, weights = self.attentions[index](state.slots.spread(queries, len(memory.is_token)), memory)
         return state.slots.gather(contexts), state.slots.gather(weights)
-
-    def attentional_vector(
-        self, outputs: Float[Tensor, "rows hidden"], state: DecoderState
-    ) -> tuple[Float[Tensor, "rows hidden"], Tensor]:
-        """Luong's tanh(W [h; context]), and the weights `[rows, source_steps]`."""
-        context, weights = self.attend_rows(0, outputs, state)
-        assert weights is not None, "ModelConfig asks for attention where there is input feeding"
-        return self.combine(join(outputs, context)).tanh(), weights
 
 
 def forget_table(decoder: Decoder, _: object) -> None:

@@ -162,11 +162,11 @@ class Seq2Seq(nn.Module):
     ) -> Float[Tensor, "batch target_steps source_steps"] | None:
         """Attention weights of a known target, over the source in its given order; `None` without attention."""
         state = self.start(self.encode(source, source_lengths))
-        weights: Tensor | None = self.decoder(shift_right(target), state).weights
-        if weights is not None and self.config.reverse_source:
+        attention: Tensor | None = self.decoder(shift_right(target), state).attention
+        if attention is not None and self.config.reverse_source:
             positions = reversed_positions(source_lengths, source.shape[1])
-            weights = weights.gather(2, positions.unsqueeze(1).expand_as(weights))
-        return weights
+            attention = attention.gather(2, positions.unsqueeze(1).expand_as(attention))
+        return attention
 
     def parts(self) -> Iterator[tuple[str, int]]:
         """Name and number of parameters of each part; shared ones are counted where they stand first."""
