@@ -172,7 +172,7 @@ class Trial:
         # A validation's first two steps take as much memory as any.
         short = {"max_length": 2, "min_length": 0, "min_length_ratio": 0.0}
         vocabularies = module.source_vocabulary, module.target_vocabulary
-        search_config = module.search.model_copy(update=short)
+        search_config = module.search_config.model_copy(update=short)
         release(device)
         self.peak = Peak(device)
         self.module = TranslationModule(module.model.config, self.config, *vocabularies, [], search_config).to(device)
@@ -218,7 +218,7 @@ class Trial:
         self.module.losses(batch, label_smoothing=0.0)
         state = model.start(model.encode(batch.source, batch.source_lengths))
         # Search counts source tokens without `<E>`.
-        search(model.step, state, batch.source_lengths - 1, self.module.search)
+        search(model.step, state, batch.source_lengths - 1, self.module.search_config)
 
     def batch(self, rows: int, source: int, target: int) -> Batch:
         """Pairs of so many tokens, drawn at random."""

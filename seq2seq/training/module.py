@@ -72,7 +72,7 @@ class TranslationModule(LightningModule):
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
         self.references = references
-        self.search = search
+        self.search_config = search
         self.judge = metrics.Judge("bleu", tokenize=training.bleu_tokenize)
         self.guard = StepGuard(training.max_skipped_steps)
         self.batch: Batch | None = None
@@ -207,10 +207,11 @@ class TranslationModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         losses, tokens = self.losses(batch, label_smoothing=0.0)
         indices = batch.indices.tolist()
+        # By the batch's first pair, so that a batch which several processes were given counts once.
         self.validation_sums[indices[0]] = (float(losses.plain), tokens)
         state = self.model.start(self.model.encode(batch.source, batch.source_lengths))
         # Search counts source tokens without `<E>`.
-        found = search(self.model.step, state, batch.source_lengths - 1, self.search)
+        found = search(self.model.step, state, batch.source_lengths - 1, self.search_config)
         texts = self.target_vocabulary.decode([hypotheses[0].tokens for hypotheses in found])
         self.translations.update(zip(indices, texts, strict=True))
 
