@@ -26,9 +26,11 @@ def drop(values: Float[Tensor, "*shape"], share: float, training: bool) -> Float
         return F.dropout(values, share, training)
     size = values.numel()
     draws = torch.empty(-(-size // DRAWS), dtype=torch.int64, device=values.device).random_(-(1 << 63), None)
-    # In the order in which the values lie in memory.
+    # Read as int16, random bits are uniform on -2^15 ... 2^15 - 1; the `dropping` lowest of these 2^16 numbers drop
+    # their values. The numbers are laid out as the values are, so that the product below runs straight through both.
     numbers = draws.view(torch.int16)[:size].as_strided(values.shape, torch.empty_like(values, device="meta").stride())
-    is_kept = numbers >= min(round(share * (1 << 16)), (1 << 16) - 1) - (1 << 15)
+    dropping = min(round(share * (1 << 16)), (1 << 16) - 1)
+    is_kept = numbers >= dropping - (1 << 15)
     return values * is_kept.to(values.dtype).mul_(1 / (1 - share))
 
 
