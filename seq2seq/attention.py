@@ -140,6 +140,10 @@ class MultiHeadAttention(nn.Module):
 
     Reference:
         Vaswani et al. (2017), arXiv:1706.03762; in a recurrent decoder: Chen et al. (2018), arXiv:1804.09849.
+
+    Note:
+        Vaswani et al.'s projection of the joined heads is left out: what reads the contexts has weights of its own for
+        them.
     """
 
     def __init__(self, query_size: int, annotation_size: int, heads: int) -> None:
@@ -153,16 +157,15 @@ class MultiHeadAttention(nn.Module):
         return Memory(self.key(annotations), self.value(annotations), is_token)
 
     def forward(self, queries: Float[Tensor, "sentences queries query"], memory: Memory) -> Attended:
-        query, key, value = (self.split(part) for part in (self.query(queries), memory.keys, memory.values))
+        # [sentences, heads, queries, query / heads]
+        query = split_heads(self.query(queries), self.heads)
+        # [sentences, heads, steps, query / heads] and [sentences, heads, steps, value / heads]
+        key, value = split_heads(memory.keys, self.heads), split_heads(memory.values, self.heads)
+        # [sentences, heads, queries, steps]
         weights = weigh(query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]), memory.is_token)
         # [sentences, heads, queries, value / heads] -> [sentences, queries, value]
         contexts = (weights @ value).transpose(1, 2).flatten(2)
         return contexts, weights.mean(dim=1)
-
-    def split(self, features: Float[Tensor, "sentences rows size"]) -> Float[Tensor, "sentences heads rows part"]:
-        """Deal the features out to the heads."""
-        parts: Tensor = features.unflatten(-1, (self.heads, -1))
-        return parts.transpose(1, 2)
 
 
 class MultiHeadAdditiveAttention(nn.Module):
@@ -198,9 +201,19 @@ class MultiHeadAdditiveAttention(nn.Module):
         energies = (self.query(queries).unsqueeze(2) + memory.keys.unsqueeze(1)).tanh()
         # One product for all heads: in column h of [query, heads] stand the weights of head h's part, and zeros.
         columns = torch.block_diag(*self.score.weight.view(self.heads, -1).split(1)).T
+        # [sentences, queries, steps, heads] -> [sentences, heads, queries, steps]
         weights = weigh((energies @ columns).permute(0, 3, 1, 2), memory.is_token)
-        value = memory.values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
+        # [sentences, heads, queries, value / heads] -> [sentences, queries, value]
+        contexts = (weights @ split_heads(memory.values, self.heads)).transpose(1, 2).flatten(2)
+        return contexts, weights.mean(dim=1)
+
+
+def split_heads(
+    features: Float[Tensor, "sentences rows size"], heads: int
+) -> Float[Tensor, "sentences {heads} rows part"]:
+    """Deal the features out to the heads."""
+    parts: Tensor = features.unflatten(-1, (heads, -1))
+    return parts.transpose(1, 2)
 
 
 Attention = DotAttention | GeneralAttention | AdditiveAttention | MultiHeadAttention | MultiHeadAdditiveAttention
