@@ -13,7 +13,7 @@ import started
 
 from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.corpus import read_tsv
-from seq2seq.training.loss import check_dropout
+from seq2seq.training.start import check_dropout
 
 CAPTIONS = [("ein Hund läuft .", "a dog runs ."), ("zwei Frauen singen .", "two women sing ."), ("Hallo !", "hello !")]
 

@@ -4,7 +4,7 @@ Read first, in this order: `run` (`train`, a whole training), `module` (the `Tra
 `engine` builds Lightning's trainer and its list of callbacks. The rest by what it is for:
 
     the step          guard (steps that would harm), sampling (scheduled sampling), processes (what several tell others)
-    the beginning     ahead (what is refused early), start (other weights, frozen parts), batch_size (`auto`)
+    the beginning     ahead (what is refused early), start (what fits, other weights, frozen parts), batch_size (`auto`)
     the best model    callbacks (`KeepBest`, and what is shown), averaging (means of weights)
     the records       loggers, metrics_file (`metrics.csv`), curves (`curves.png`), about (facts for the model card)
     resuming          checkpoints (the files), keeping (when, and what), continuing (whether), signals, endings

@@ -14,9 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.config import ModelConfig, TrainingConfig
-from seq2seq.errors import ConfigError
-
 BLOCK_NUMBERS = 1 << 21
 """Logits per block: 8 MiB in float32, which stay in a processor's cache."""
 
@@ -158,25 +155,6 @@ def symmetric_divergence_(
     p.mul_(1 + alpha / 2 * (1 - mean_p)).add_(p_terms, alpha=alpha / 2)
     q.mul_(1 + alpha / 2 * (1 + mean_q)).sub_(q_terms, alpha=alpha / 2)
     return (mean_p - mean_q).sum() / 2
-
-
-def check_dropout(model: ModelConfig, training: TrainingConfig) -> None:
-    """Refuse R-Drop and late dropout where there is none, and R-Drop of two readings that differ by more.
-
-    Raises:
-        ConfigError: for a model without dropout, or R-Drop with scheduled sampling.
-    """
-    if training.r_drop and training.teacher_forcing != "always":
-        raise ConfigError(
-            "r_drop compares two readings of the same tokens, got teacher_forcing="
-            f"{training.teacher_forcing!r}, which draws others for each; use 'always', or r_drop=0"
-        )
-    names = [name for name in type(model).model_fields if name.endswith("_dropout") and name != "variational_dropout"]
-    if (training.r_drop or training.dropout_start) and not any(getattr(model, name) for name in names):
-        raise ConfigError(
-            f"r_drop and dropout_start need a model with dropout, got {training.r_drop}, {training.dropout_start} "
-            "and none; set embedding_dropout, hidden_dropout or output_dropout"
-        )
 
 
 def linear_cross_entropy(

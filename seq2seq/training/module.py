@@ -20,11 +20,11 @@ from seq2seq.metrics import Score
 from seq2seq.model import Seq2Seq
 from seq2seq.search import search
 from seq2seq.training.guard import StepGuard, not_finite
-from seq2seq.training.loss import Losses, check_dropout, linear_cross_entropy
+from seq2seq.training.loss import Losses, linear_cross_entropy
 from seq2seq.training.processes import gather, say
 from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
-from seq2seq.training.start import check_search, check_vocabularies, freeze
+from seq2seq.training.start import check_dropout, check_search, check_vocabularies, freeze
 from seq2seq.vocabulary import Vocabulary
 
 GREEDY = SearchConfig(beam_size=1)

@@ -1,4 +1,4 @@
-"""What a training begins with: the weights of another model, and which of them stay as they are."""
+"""What a training begins with: settings that fit together, weights of another model, parts that stay as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from seq2seq import package
-from seq2seq.config import ModelConfig, SearchConfig
+from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.model import Seq2Seq
 from seq2seq.vocabulary import Vocabulary
@@ -45,6 +45,25 @@ def check_vocabularies(model: ModelConfig, source: Vocabulary, target: Vocabular
         raise ConfigError(
             f"tied_embeddings='all' needs one joint vocabulary, got {source!r} and {target!r}; "
             "use 'decoder', or train one on both sides"
+        )
+
+
+def check_dropout(model: ModelConfig, training: TrainingConfig) -> None:
+    """Refuse R-Drop and late dropout where there is none, and R-Drop of two readings that differ by more.
+
+    Raises:
+        ConfigError: for a model without dropout, or R-Drop with scheduled sampling.
+    """
+    if training.r_drop and training.teacher_forcing != "always":
+        raise ConfigError(
+            "r_drop compares two readings of the same tokens, got teacher_forcing="
+            f"{training.teacher_forcing!r}, which draws others for each; use 'always', or r_drop=0"
+        )
+    names = [name for name in type(model).model_fields if name.endswith("_dropout") and name != "variational_dropout"]
+    if (training.r_drop or training.dropout_start) and not any(getattr(model, name) for name in names):
+        raise ConfigError(
+            f"r_drop and dropout_start need a model with dropout, got {training.r_drop}, {training.dropout_start} "
+            "and none; set embedding_dropout, hidden_dropout or output_dropout"
         )
 
 
