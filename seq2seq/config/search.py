@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, Config, Size, refuse_idle
+from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Config, Size, refuse_idle
 
 
 class SearchConfig(Config):
@@ -100,6 +100,11 @@ class SearchConfig(Config):
         else:
             self._check_beam()
         return self
+
+    @property
+    def forbidden(self) -> frozenset[int]:
+        """The ids that are never chosen: `forbidden_tokens`, and that of `<unk>` with `forbid_unk`."""
+        return frozenset(self.forbidden_tokens) | ({UNK_ID} if self.forbid_unk else set())
 
     def _check_beam(self) -> None:
         if self.n_best > self.beam_size:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from seq2seq.config import UNK_ID, SearchConfig
+from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search.rules import Phrase, check_text
 
@@ -50,11 +50,10 @@ class Constraints:
                 "constraints may ask for what no_repeat_ngram forbids, "
                 f"got both and no_repeat_ngram={config.no_repeat_ngram}; set it to 0"
             )
-        forbidden = {*config.forbidden_tokens, *([UNK_ID] if config.forbid_unk else [])}
         distinct = [list(dict.fromkeys(tuple(phrase) for phrase in each if len(phrase))) for each in constraints]
         for phrase in (phrase for each in distinct for phrase in each):
             check_text(phrase, "a constraint")
-            for token in forbidden & set(phrase):
+            for token in config.forbidden.intersection(phrase):
                 raise ConfigError(
                     f"a constraint must have no forbidden token, got id {token}; allow it or leave it out"
                 )

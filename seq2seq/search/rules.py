@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, UNK_ID, SearchConfig
+from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
 from seq2seq.errors import ConfigError
 
 Phrase = Sequence[int]
@@ -35,9 +35,8 @@ class Rules:
         Raises:
             ConfigError: if a prefix has a token that is not text.
         """
-        forbidden = {*config.forbidden_tokens, *([UNK_ID] if config.forbid_unk else [])}
         return cls(
-            torch.tensor(sorted(forbidden), device=device) if forbidden else None,
+            torch.tensor(sorted(config.forbidden), device=device) if config.forbidden else None,
             config.no_repeat_ngram,
             pad_prefixes(prefixes, device) if prefixes is not None and any(prefixes) else None,
         )

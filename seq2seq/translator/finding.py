@@ -80,7 +80,7 @@ def refuse_forbidden(requests: Sequence[Request], phrases: Sequence[Sequence[Phr
     """Raise where a constraint has a token that the configuration forbids."""
     for request, own in zip(requests, phrases, strict=True):
         for text, phrase in zip(request.constraints, own, strict=True):
-            if forbidden := set(config.forbidden_tokens).intersection(phrase):
+            if forbidden := config.forbidden.intersection(phrase):
                 raise ConfigError(
                     f"a constraint must have no forbidden token, got {text!r} and id {min(forbidden)}; "
                     "allow it or leave it out"

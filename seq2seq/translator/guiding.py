@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seq2seq.config import BOS_ID
 from seq2seq.search import Phrase, Step
-from seq2seq.search.hypothesis import StateT
+from seq2seq.search.hypothesis import StateT, attention_of
 from seq2seq.translator.choice import Choice
 from seq2seq.translator.demands import Place
 
@@ -87,8 +87,7 @@ class GuidedState(Generic[StateT]):
     @property
     def attention(self) -> Tensor | None:
         """That of the inner state, if it has one; see `State`."""
-        found: Tensor | None = getattr(self.inner, "attention", None)
-        return found
+        return attention_of(self.inner)
 
     def select(self, rows: Int[Tensor, "selected"]) -> GuidedState[StateT]:
         return GuidedState(self.inner.select(rows), None if self.places is None else self.places[rows])
@@ -129,8 +128,7 @@ class ClosedState(Generic[StateT]):
     @property
     def attention(self) -> Tensor | None:
         """That of the inner state, if it has one; see `State`."""
-        found: Tensor | None = getattr(self.inner, "attention", None)
-        return found
+        return attention_of(self.inner)
 
     def select(self, rows: Int[Tensor, "selected"]) -> ClosedState[StateT]:
         return ClosedState(self.inner.select(rows), self.recent[rows], self.phrases[rows])
