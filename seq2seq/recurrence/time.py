@@ -88,14 +88,14 @@ def unroll(
     """
     starts = zip(*(part.chunk(len(cells), dim=-1) for part in state), strict=True)
     outputs, ends = [], []
-    # strict=False: with one direction only the first function is used.
-    for run, cell, start, mask in zip((unroll_forwards, unroll_backwards), cells, starts, masks, strict=False):
+    for direction, (cell, start, mask) in enumerate(zip(cells, starts, masks, strict=True)):
+        run = unroll_forwards if direction == 0 else unroll_backwards
         projected = cell.project(inputs)
         # Under autocast the products are of lower precision than what came in.
         start = tuple(part.to(projected.dtype) for part in start)
         steps = projected.unbind(0) if batch_sizes is None else projected.split(batch_sizes.tolist())
-        direction, end = run(compiled_step(cell) if compiled else cell, steps, start, mask)
-        outputs.append(torch.stack(direction) if batch_sizes is None else torch.cat(direction))
+        step_outputs, end = run(compiled_step(cell) if compiled else cell, steps, start, mask)
+        outputs.append(torch.stack(step_outputs) if batch_sizes is None else torch.cat(step_outputs))
         ends.append(end)
     return torch.cat(outputs, dim=-1), tuple(torch.cat(part, dim=-1) for part in zip(*ends, strict=True))
 
