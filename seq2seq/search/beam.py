@@ -35,9 +35,10 @@ def beam_search(
     At every step the continuations of a sentence's live hypotheses, `<E>` among them, are ranked by log-probability.
     Of the first `beam_size`, those that end with `<E>` are finished; the first `beam_size` that do not end live on.
     A sentence is done when no live hypothesis, if every token to come were certain, could beat its `n_best`-th
-    finished one: stopping early never changes the result. Nor does dropping the live hypotheses that cannot win: at
+    finished one: stopping so early never changes the result. Nor does dropping the live hypotheses that cannot win: at
     equal length they are those of the lowest log-probability, so that neither they nor their continuations would have
-    been chosen.
+    been chosen. Only `patience` may change it: a sentence is then also done once `patience` times `beam_size` of its
+    hypotheses have finished, though a live one could still win.
 
     Args:
         step: see `Step`.
@@ -99,7 +100,7 @@ def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ra
             break
         # What cannot win is dropped, with two exceptions. With constraints or groups it still decides which places the
         # others get; with patience every finished hypothesis counts, also one that does not win.
-        may_drop = rank is by_log_prob and config.patience is None
+        may_drop = task.constraints is None and config.beam_groups == 1 and config.patience is None
         wanted = can_win if may_drop else chosen.log_probs > -torch.inf
         chosen = chosen.first(int(wanted.sum(dim=1).max()))
         if len(going_on) < len(undone):
