@@ -11,7 +11,7 @@ from tiny import data_module, model_config, module_of, training_config
 from seq2seq import package
 from seq2seq.data import Budget
 from seq2seq.errors import ConfigError, TrainingError
-from seq2seq.memory import Peak
+from seq2seq.resources import Peak
 from seq2seq.training import batch_size, train
 from seq2seq.training.batch_size import Trial, copies, largest
 from seq2seq.training.keeping import KeepState

@@ -18,7 +18,7 @@ from seq2seq.cli.lines import LineCounter
 from seq2seq.cli.worker import Faults
 from seq2seq.config import SearchConfig
 from seq2seq.errors import Seq2SeqError
-from seq2seq.memory import available_memory
+from seq2seq.resources import available_memory
 from seq2seq.translator import Share, Translator
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def explained_memory(task: str, remedy: str) -> Iterator[None]:
     except Seq2SeqError:
         raise
     except Exception as error:
-        from seq2seq.memory import is_out_of_memory
+        from seq2seq.resources import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

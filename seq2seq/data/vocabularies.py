@@ -12,7 +12,7 @@ from typing import Any
 from seq2seq.corpus import ParallelText
 from seq2seq.corpus.watching import waited
 from seq2seq.errors import VocabularyError
-from seq2seq.memory import give_back
+from seq2seq.resources import give_back
 from seq2seq.vocabulary import Vocabulary
 
 MOST_PAIRS = 200_000

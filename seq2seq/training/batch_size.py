@@ -17,7 +17,7 @@ from torch import Tensor
 from seq2seq.config import EOS_ID, FIRST_FREE_ID, TrainingConfig
 from seq2seq.data import Batch, Budget, ParallelDataModule, sorted_plan
 from seq2seq.errors import ConfigError
-from seq2seq.memory import Peak, available_memory, is_out_of_memory
+from seq2seq.resources import Peak, available_memory, is_out_of_memory
 from seq2seq.search import search
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, gather, say

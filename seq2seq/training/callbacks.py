@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import BarColumn
 
 from seq2seq import package
-from seq2seq.memory import give_back
+from seq2seq.resources import give_back
 from seq2seq.training.about import about
 from seq2seq.training.curves import draw_curves
 from seq2seq.training.module import TranslationModule

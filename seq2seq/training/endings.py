@@ -13,7 +13,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from seq2seq.config import TrainingConfig
 from seq2seq.errors import TrainingError
-from seq2seq.memory import is_out_of_memory
+from seq2seq.resources import is_out_of_memory
 from seq2seq.training.checkpoints import GOES_ON
 from seq2seq.training.keeping import KeepState
 from seq2seq.training.module import TranslationModule

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from seq2seq.config import ModelConfig
-from seq2seq.memory import available_memory
+from seq2seq.resources import available_memory
 
 Batch = list[int]
 """The numbers of the texts that are translated together."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seq2seq import memory
+from seq2seq import resources
 
 
 def group(folder: Path, limit: str, used: int, **files: int) -> None:
@@ -33,12 +33,12 @@ def test_the_narrowest_limit_of_all_groups_counts(job, expected: int, tmp_path: 
     group(tmp_path / "slice", "1000", 500, inactive_file=100)
     group(tmp_path / "slice" / "grün", limit, used, **files)
     (tmp_path / "own").write_text("0::/slice/grün\n", encoding="utf-8")
-    assert memory._container(tmp_path, tmp_path / "own") == expected
+    assert resources._container(tmp_path, tmp_path / "own") == expected
 
 
 def test_without_limits_the_system_says(tmp_path: Path) -> None:
     group(tmp_path / "unlimited", "max", 10)
     group(tmp_path / "limited", "100", 10)
-    found = [memory._container(tmp_path / root, tmp_path / "nothing") for root in ("none", "unlimited", "limited")]
+    found = [resources._container(tmp_path / root, tmp_path / "nothing") for root in ("none", "unlimited", "limited")]
     assert found == [None, None, 90]
-    assert memory.available_memory(torch.device("cpu")) > 0
+    assert resources.available_memory(torch.device("cpu")) > 0
