@@ -27,9 +27,10 @@ class Flow:
         jacobian: largest singular value of one step's Jacobian, of all the state by all the state before it, the mean
             over the rows looked at: entry k is of the step from distance k + 1 to k. `[distances - 1]`; empty if it
             was not asked for.
-        bound: (gamma_u gamma_f)^k, over which a plain network's gradient can never rise, `[distances]`; `None` for
-            cells with gates, which have no such bound. gamma_u is the largest singular value of the recurrent weights,
-            gamma_f the steepest slope of the activation (1).
+        bound: (gamma_u gamma_f)^k, over which a plain network's gradient can never rise, `[distances]`; `None` for all
+            cells but `TanhRNNCell`, `ReluRNNCell` and `LinearCell`: neither gates nor `MemoryCell` have such a bound.
+            gamma_u is the largest singular value of the recurrent weights (1 in `LinearCell`), gamma_f the steepest
+            slope of the activation (1).
 
     Reference:
         Bengio, Simard & Frasconi (1994); Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063.
@@ -126,7 +127,7 @@ def step_jacobian(cell: Cell, call: Call, rows: int) -> Float[Tensor, "rows stat
 
 
 def product_bound(cell: Cell, distances: int) -> Float[Tensor, "distances"] | None:
-    """(gamma_u gamma_f)^k for cells without gates that have one."""
+    """`Flow.bound` of a cell."""
     if isinstance(cell, LinearCell):
         gamma = 1.0
     elif isinstance(cell, TanhRNNCell | ReluRNNCell):
