@@ -52,7 +52,9 @@ class RecurrenceConfig(Config):
     memory (Semeniuta et al. 2016)."""
     fused: bool = True
     """Run torch's kernel over time where it has one (plain RNNs, GRU, LSTM); `False` runs the readable cells, with the
-    same parameters and results."""
+    same parameters and results. The cells run in any case where the kernel is the slower one (the encoder, training
+    on a CPU) and where it cannot run (`recurrent_dropout` in training; a decoder that translates or has
+    `input_feeding`, which goes step by step)."""
     compiled: bool = False
     """Let torch.compile merge what an unrolled step does besides its product. Needs a C++ compiler; the loop of
     `input_feeding` is run as it is."""

@@ -1,7 +1,7 @@
 """Cells run over time: layers, directions, lengths.
 
-Two paths over the same parameters: a fused kernel of torch where one exists, and the readable unrolled loop, its slow
-twin. Rows may end early (`lengths`), and what lies behind a row's end never matters.
+Two paths over the same parameters: a fused kernel of torch where one exists, and the readable unrolled loop, its twin;
+`Layer.run` says which is taken. Rows may end early (`lengths`), and what lies behind a row's end never matters.
 """
 
 from seq2seq.recurrence.dropout import drop, drop_features

@@ -33,7 +33,7 @@ class LayerMasks(NamedTuple):
 
 
 class Layer(nn.Module):
-    """A cell for every direction, and the way through time: fused where torch can, unrolled otherwise.
+    """A cell for every direction, and the way through time: see `run`, and `step` for one step.
 
     Args:
         config: which cell and how it starts; dropout inside the recurrence.
@@ -83,7 +83,11 @@ class Layer(nn.Module):
     def run(
         self, inputs: Tensor, batch_sizes: Tensor | None, state: CellState, masks: LayerMasks
     ) -> tuple[Tensor, CellState]:
-        """All steps, time first or packed: see `time`."""
+        """All steps, time first or packed: see `time`.
+
+        A `fused` layer runs torch's kernel, except where there is dropout inside the recurrence, which no kernel has,
+        and in training on packed rows on a CPU (an encoder's), for which the loop is faster: `kernel_is_slow`.
+        """
         if not self.fused or masks.recur or (batch_sizes is not None and kernel_is_slow(inputs)):
             # Compiling pays off in training; who only translates need not have a compiler.
             compiled = self.compiled and torch.is_grad_enabled()
