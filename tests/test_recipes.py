@@ -84,14 +84,16 @@ def test_multi30k_in_any_direction_tokenised_is_scored_as_it_stands(captions, tm
 
 @pytest.mark.slow
 def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
-    arguments = ["--smoke", "--data", captions, "--source", "de", "--target", "en", "--out", "x"]
-    result = run(
-        "multi30k_ablations.py", *arguments, "--variant", "Sutskever et al. 2014, source reversed", cwd=tmp_path
-    )
+    arguments = ["--smoke", "--data", captions, "--source", "de", "--target", "en", "--out", "x", "--no-r-drop"]
+    named = ["--variant", "R-Drop", "--variant", "Sutskever et al. 2014, source reversed"]
+    result = run("multi30k_ablations.py", *arguments, *named, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with (tmp_path / "x" / "table.csv").open(newline="") as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["full", "ensemble of 3", "Sutskever et al. 2014, source reversed"]
+    assert list(rows) == ["full", "ensemble of 3", "R-Drop", "Sutskever et al. 2014, source reversed"]
+    for name, alpha in (("full-1", 0.0), ("r-drop-1", 3.0), ("sutskever-et-al-2014-source-reversed-1", 0.0)):
+        about = json.loads((tmp_path / "x" / name / "config.json").read_text())["training"]
+        assert about["settings"]["r_drop"] == alpha
     settings = json.loads((tmp_path / "x" / "sutskever-et-al-2014-source-reversed-1" / "config.json").read_text())
     assert settings["model"]["attention"] == "none"
     assert settings["model"]["reverse_source"] is True
@@ -128,10 +130,18 @@ def test_every_ablation_is_a_training_that_the_library_accepts(monkeypatch):
 
 
 @pytest.mark.slow
-def test_ablations_refuse_an_unknown_variant_in_one_line(captions, tmp_path):
-    result = run("multi30k_ablations.py", "--data", captions, "--variant", "transformer", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["transformer"], "--variant must be one of full, "),
+        (["R-Drop"], "--variant must be another than `full`, got R-Drop; leave it out, or say --no-r-drop"),
+        (["without R-Drop", "--no-r-drop"], "--variant must be another than `full`, got without R-Drop; leave it"),
+    ],
+)
+def test_ablations_refuse_a_wrong_variant_in_one_line(arguments, message, captions, tmp_path):
+    result = run("multi30k_ablations.py", "--data", captions, "--variant", *arguments, cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: --variant must be one of full, ")
+    assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
 
 
