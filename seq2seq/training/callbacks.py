@@ -33,6 +33,9 @@ SHOWN = {
 }
 """What the bar names what is logged, and how it writes it."""
 
+SHOWN_TRANSLATIONS = 3
+"""After every validation."""
+
 GIVE_BACK_STEPS = 50
 """Batches between two times that free memory is given back."""
 
@@ -149,14 +152,9 @@ class TellUnreached(Callback):
 
 
 class EpochLine(Callback):
-    """After every validation one line on standard error, and a few translations.
+    """After every validation one line on standard error, and a few translations."""
 
-    Args:
-        samples: how many translations to show.
-    """
-
-    def __init__(self, samples: int = 3) -> None:
-        self.samples = samples
+    def __init__(self) -> None:
         self.started = time.perf_counter()
         self.seconds = 0.0
 
@@ -187,7 +185,7 @@ class EpochLine(Callback):
             f" · {pl_module.epoch_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
             f" · {time.perf_counter() - self.started:.0f} s"
         )
-        for index in sorted(pl_module.translations)[: self.samples]:
+        for index in sorted(pl_module.translations)[:SHOWN_TRANSLATIONS]:
             say(f"    {pl_module.translations[index]}    (reference: {pl_module.references[index]})")
 
 
