@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import zipfile
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -246,6 +247,8 @@ def test_bad_pairs_in_memory():
     assert "mine:2: holds NUL" in message(lambda: from_pairs([("a", "b"), ("c", "\0")], name="mine"))
     assert "mine:1: must be text, got None" in message(lambda: from_pairs([("a", None)], name="mine"))
     assert "mine: is empty" in message(lambda: from_pairs([], name="mine"))
+    for wrong in (("a", "b", "c"), "ab", 3):
+        assert "mine:1: must be a pair of source and target, got" in message(partial(from_pairs, [wrong], "mine"))
 
 
 @pytest.mark.parametrize("values", [{"max_length": 0}, {"max_ratio": 0.5}, {"max_ratio": float("nan")}])

@@ -86,6 +86,9 @@ def test_the_surest_draw_is_what_sentencepiece_says(kind: str, fallback: bool) -
     surest = vocabulary.sampler(1e4 if kind == "unigram" else 0.0)
     for text, ids in zip(texts, vocabulary.encode(texts), strict=True):
         assert surest.sample(text, 0) == ids, text
+    for alpha in (math.nan, -0.1, *([] if kind == "unigram" else [1.1])):
+        with pytest.raises(ConfigError, match=f"alpha must be .*, got {alpha}"):
+            vocabulary.sampler(alpha)
     wild = vocabulary.sampler(0.1)
     for text in texts:
         assert vocabulary.decode([wild.sample(text, 1)]) == vocabulary.decode(vocabulary.encode([text]))

@@ -119,6 +119,12 @@ def test_words_and_bytes_are_spelled_too() -> None:
         build().translate(Request("a dog", "Ω"), search)
     by_bytes = Translator(packaged(source=BYTES, target=BYTES))
     assert by_bytes.translate(Request("abc", "éa"), SearchConfig(beam_size=2, max_length=9)).startswith("éa")
+    # A space is no three bytes: these would say the character that stands for it.
+    shaken = SearchConfig(samples=200, temperature=100.0, max_length=4)
+    for prefix in ("abd a", "a"):
+        (found,) = by_bytes.generate(Request("abc", prefix), shaken)
+        assert all(one.text.startswith(prefix) for one in found)
+    assert by_bytes.demands.prefix("a").unspelled == 2
 
 
 def test_the_end_may_follow_a_complete_prefix_at_once() -> None:

@@ -109,7 +109,7 @@ def test_low_temperature_is_greedy() -> None:
     network = ToyNetwork(vocabulary_size=30, seed=3)
     sentences = [Sentence(number, 5) for number in range(9)]
     greedy = run(network, sentences, SearchConfig(beam_size=1, max_length=8))
-    for options in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-9}):
+    for options in ({"temperature": 1e-4}, {"top_k": 1}, {"top_p": 1e-9}, {"top_p": 1e-46}):
         drawn = run(network, sentences, SearchConfig(samples=2, max_length=8, **options))
         for found, (best,) in zip(drawn, greedy, strict=True):
             assert [one.tokens for one in found] == [best.tokens] * 2

@@ -258,7 +258,9 @@ def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
     assert len(read) == 3
     agree([first, *stream], translator.generate(TEXTS, SEARCH))
     assert list(translator.translate_stream("dog", SEARCH)) == translator.generate("dog", SEARCH)
-    with pytest.raises(ConfigError, match="block must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="needs a model, got none"):
+        Translator()
+    with pytest.raises(ConfigError, match="block must be a whole number of at least 1, got 0"):
         translator.translate_stream(["a", "b"], block=0)
 
 

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seq2seq.errors import ConfigError
 
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, lt=1 << 31)]
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
@@ -27,6 +29,30 @@ class Config(BaseModel):
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(describe(error)) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """From a mapping, as pydantic does.
+
+        Raises:
+            ConfigError: if it is none, or a field cannot be.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise ConfigError(describe(error)) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """From JSON, as pydantic does.
+
+        Raises:
+            ConfigError: if it is no JSON object, or a field cannot be.
+        """
+        try:
+            return super().model_validate_json(json_data, **options)
         except ValidationError as error:
             raise ConfigError(describe(error)) from None
 
@@ -52,12 +78,12 @@ def describe(error: ValidationError) -> str:
     """One line that names every wrong field, its value and the rule it breaks."""
     faults = []
     for fault in error.errors():
-        field = ".".join(str(part) for part in fault["loc"])
+        field = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             faults.append(f"{error.title} has no field {field!r}")
         elif fault["type"] == "value_error":
             faults.append(fault["msg"].removeprefix("Value error, "))
         else:
             rule = fault["msg"].replace("Input should be", "must be", 1)
-            faults.append(f"{error.title}.{field} {rule}, got {fault['input']!r}")
+            faults.append(f"{'.'.join(filter(None, (error.title, field)))} {rule}, got {fault['input']!r:.200}")
     return "; ".join(faults)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Config, Size, refuse_idle
+from seq2seq.config.base import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Config, Count, Size, Weight, refuse_idle
 
 
 class SearchConfig(Config):
@@ -23,39 +23,39 @@ class SearchConfig(Config):
     """Translations that a beam returns for a sentence, best first; fewer where it finds fewer."""
     length_penalty: Literal["none", "average", "gnmt"] = "average"
     """What divides a hypothesis' log-probability: 1, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)."""
-    alpha: Annotated[float, Field(ge=0)] = 1.0
+    alpha: Annotated[float, Field(ge=0, le=10)] = 1.0
     """The exponent of `length_penalty`: a larger one favours longer translations."""
-    word_reward: Annotated[float, Field(ge=0)] = 0.0
+    word_reward: Weight = 0.0
     """Added to the score for every token; usual with length_penalty='none' (He et al. 2016)."""
-    coverage_penalty: Annotated[float, Field(ge=0)] = 0.0
+    coverage_penalty: Weight = 0.0
     """Weight of the coverage term: the sum over the source tokens, without `<E>`, of log(min(attention received, 1))
     (Wu et al. 2016). 0: none. Needs a model with attention."""
-    patience: Annotated[float, Field(gt=0)] | None = None
+    patience: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """A sentence is done once `patience` times `beam_size` hypotheses have finished (Kasai et al. 2022); `None`: once
     no other one could win, which is exact. Needs a beam of at least 2."""
-    min_length: Annotated[int, Field(ge=0)] = 0
+    min_length: Count = 0
     """The fewest tokens of a translation."""
     max_length: Size = 256
     """The most tokens of a translation. It rules over all other limits; only what a translation must have, by a prefix
     or constraints, always fits."""
-    min_length_ratio: Annotated[float, Field(ge=0)] = 0.0
+    min_length_ratio: Weight = 0.0
     """The fewest tokens as a multiple of the source's, rounded up; rules over `max_length_ratio`, as `min_length`
     does."""
-    max_length_ratio: Annotated[float, Field(gt=0)] | None = 3.0
+    max_length_ratio: Annotated[float, Field(gt=0, le=1e6)] | None = 3.0
     """The most tokens as a multiple of the source's, rounded up, plus `max_length_margin`; `None`: no such limit."""
-    max_length_margin: Annotated[int, Field(ge=0)] = 10
+    max_length_margin: Count = 10
     """Tokens that `max_length_ratio` allows besides, for short sources."""
-    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
+    no_repeat_ngram: Count = 0
     """No sequence of this many tokens occurs twice in a translation; the complete words of a prefix are exempt. 0: no
     such rule."""
-    forbidden_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    forbidden_tokens: tuple[Count, ...] = ()
     """Ids that are never chosen; the complete words of a prefix may still have them."""
     forbid_unk: bool = False
     """`<unk>` is never chosen, as if it were among the `forbidden_tokens`."""
     beam_groups: Size = 1
     """Divide the beam into this many groups, each steered away from the tokens that those before it choose; `n_best`
     are taken evenly from all of them, and are fewer where several groups say the same (Vijayakumar et al. 2018)."""
-    diversity: Annotated[float, Field(ge=0)] = 0.5
+    diversity: Weight = 0.5
     """With several `beam_groups`: subtracted, in ranking, from a token's log-probability for each hypothesis of an
     earlier group that chose it at this step."""
     shortlist: Size | None = None
@@ -64,7 +64,7 @@ class SearchConfig(Config):
     samples: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Translations drawn from the model's distribution for every sentence, all of which are returned, in the order
     drawn; 0: search for the best ones."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     """Sampling divides log-probabilities by it: below 1 the probable tokens are drawn more often, above 1 less."""
     top_k: Size | None = None
     """Sampling draws from this many most probable tokens alone; `None`: from all."""

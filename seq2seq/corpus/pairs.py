@@ -306,12 +306,20 @@ def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
     """Pairs that are in memory.
 
     Raises:
-        CorpusError: at the call, if there are none, or a side is no text or holds NUL or half a surrogate pair.
+        CorpusError: at the call, if there are none, one is no pair, or a side is no text or holds NUL or half a
+            surrogate pair.
     """
-    kept = [(_text(source, f"{name}:{n}"), _text(target, f"{name}:{n}")) for n, (source, target) in enumerate(pairs, 1)]
+    kept = [_pair(pair, f"{name}:{number}") for number, pair in enumerate(pairs, start=1)]
     if not kept:
         raise CorpusError(f"{name}: is empty; give at least one pair")
     return ParallelText(name, lambda: iter(kept))
+
+
+def _pair(value: Any, place: str) -> Pair:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise CorpusError(f"{place}: must be a pair of source and target, got {shorten(repr(value))}")
+    source, target = value
+    return _text(source, place), _text(target, place)
 
 
 def _field(row: Any, key: str, place: str) -> str:

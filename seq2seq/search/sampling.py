@@ -117,7 +117,7 @@ def most_probable_share(
         count = min(4 * count, size)
     # A token is needed if those before it do not suffice; the first one always is.
     before = sums.roll(1, dims=1)
-    before[:, 0] = 0.0
+    before[:, 0] = -1.0
     return best.where(before < share, -torch.inf), columns
 
 

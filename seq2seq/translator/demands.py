@@ -152,15 +152,17 @@ class Demands:
         return Place(dict.fromkeys([EOS_ID, *starts]))
 
     def _spelling(self, rest: bytes) -> tuple[Place, int]:
-        """Where `rest` is still to be spelled, by tokens that lead to its end, and the most that this takes."""
+        """Where `rest`, a space and a word, is still to be spelled, by tokens that lead to its end, and the most that
+        this takes."""
         places, steps = dict[bytes, Place](), dict[bytes, int]()
-        for start in range(len(rest) - 1, -1, -1):
+        # The space is spelled as a whole: tokens for its single bytes would say the character "▁".
+        for start in [*range(len(rest) - 1, len(SPACE) - 1, -1), 0]:
             missing = rest[start:]
             following = dict[int, Place | None](dict.fromkeys(self._tokens_starting_with(missing)))
             steps[missing] = 1
             for end in range(1, len(missing)):
-                after, part = places[missing[end:]], self._tokens_spelled(missing[:end])
-                if after.following and part:
+                after, part = places.get(missing[end:]), self._tokens_spelled(missing[:end])
+                if after is not None and after.following and part:
                     following |= dict.fromkeys(part, after)
                     steps[missing] = max(steps[missing], 1 + steps[missing[end:]])
             places[missing] = Place(following)

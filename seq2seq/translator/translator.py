@@ -60,6 +60,8 @@ class Translator:
     """
 
     def __init__(self, *packages: Package, mean: Mean = "probabilities") -> None:
+        if not packages:
+            raise ConfigError("translating needs a model, got none; give one or more, or Translator.load a folder")
         self.ensemble = Ensemble(packages, mean)
         self.package = packages[0]
         self.vocabulary = self.package.target_vocabulary
@@ -215,8 +217,8 @@ class Translator:
         Raises:
             ConfigError: if `block` is below 1, options cannot be combined, or a request cannot be met.
         """
-        if block < 1:
-            raise ConfigError(f"block must be at least 1, got {block}; leave it out for {BLOCK}")
+        if not isinstance(block, int) or block < 1:
+            raise ConfigError(f"block must be a whole number of at least 1, got {block}; leave it out for {BLOCK}")
         rest = as_requests(lines)
         parts = iter(lambda: list(islice(rest, block)), [])
         return chain.from_iterable(self.generate(part, search, **options) for part in parts)

@@ -52,11 +52,14 @@ class SubwordSampler:
             leaving out a merge.
 
     Raises:
-        ConfigError: if the model knows one division of a text alone.
+        ConfigError: if `alpha` is none, or the model knows one division of a text alone.
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, alpha: float) -> None:
         self.is_unigram = is_unigram(processor)
+        if not (alpha >= 0 and (alpha <= 1 or self.is_unigram)):
+            rule = "at least 0" if self.is_unigram else "between 0 and 1"
+            raise ConfigError(f"alpha must be {rule}, got {alpha}; 0.2 is usual")
         self.alpha = alpha
         text_ids = [i for i in range(FIRST_FREE_ID, processor.get_piece_size()) if not processor.is_byte(i)]
         self.ids: dict[str, int] = {processor.id_to_piece(i): i for i in text_ids}

@@ -23,6 +23,8 @@ def check_options(size: int, kind: str, byte_fallback: bool, character_coverage:
     if size <= taken:
         tokens = "special tokens and bytes" if byte_fallback else "special tokens"
         raise ConfigError(f"size must be above the {taken} {tokens}, got {size}; 8000 is usual")
+    if size >= 1 << 31:
+        raise ConfigError(f"size must be below {1 << 31}, got {size}; 8000 is usual")
     if kind not in get_args(Kind):
         raise ConfigError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     if kind == "word" and byte_fallback:

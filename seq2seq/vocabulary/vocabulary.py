@@ -165,7 +165,7 @@ class Vocabulary:
         """Divides texts into tokens at random: subword regularisation.
 
         Raises:
-            ConfigError: if the vocabulary knows one division of a text alone.
+            ConfigError: if `alpha` cannot be, or the vocabulary knows one division of a text alone.
         """
         return SubwordSampler(self._processor, alpha)
 
