@@ -31,6 +31,8 @@ def read(data: Path, source: str, target: str, tokenised: bool) -> list[Parallel
     """The 29,000 captions of task 1, the validation set and test_2016_flickr."""
     if wrong := {source, target}.difference(LANGUAGES):
         raise ConfigError(f"--source and --target must be of {', '.join(LANGUAGES)}, got {', '.join(sorted(wrong))}")
+    if source == target:
+        raise ConfigError(f"--source and --target must be two languages, got {source} for both")
     kind = ".lc.norm.tok" if tokenised else ""
     parts = ("train", "val", "test_2016_flickr")
     texts = [[data / f"{part}{kind}.{language}.gz" for language in (source, target)] for part in parts]

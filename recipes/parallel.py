@@ -127,7 +127,7 @@ def main(
     training = TrainingConfig(
         seed=seed,
         max_epochs=size.epochs,
-        batch_tokens=batch_tokens or size.batch_tokens,
+        batch_tokens=size.batch_tokens if batch_tokens is None else batch_tokens,
         learning_rate=size.learning_rate,
         schedule="plateau",
         warmup_steps=200,

@@ -187,8 +187,15 @@ def test_packed_lines_are_read_as_plain_ones(cli: Cli, model: Path, tmp_path: Pa
         (bz2.compress(b"dog"), "is packed by bzip2, must be text; unpack it with bunzip2"),
     ],
 )
-def test_what_is_no_text_is_called_by_its_name(cli: Cli, model: Path, content: bytes, message: str) -> None:
+def test_what_is_no_text_is_called_by_its_name(
+    cli: Cli, model: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
     fails(cli("translate", model, stdin=content), f"standard input:1: {message}")
+    (tmp_path / "lines").write_bytes(content)
+    fails(cli("score", tmp_path / "lines", "-r", tmp_path / "lines"), f"lines:1: {message}")
+    # Behind the first line these bytes mean nothing of the kind.
+    (tmp_path / "lines").write_bytes(b"dog\n" + content)
+    fails(cli("score", tmp_path / "lines", "-r", tmp_path / "lines"), "lines:2: is not UTF-8 (0x")
 
 
 def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
@@ -204,6 +211,19 @@ def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     assert "another file than what is read" in ran.stderr
     assert (tmp_path / "stdin").read_text() == "dog"
+    for read in (["-i", tmp_path / "stdin"], []):
+        with (tmp_path / "stdin").open() as file, (tmp_path / "stdin").open("a") as end:
+            command = [sys.executable, "-m", "seq2seq", "translate", model, *read]
+            ran = subprocess.run(command, stdin=file, stdout=end, stderr=subprocess.PIPE, text=True)
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+        assert ran.stderr.startswith("error: standard output must be another file than what is read")
+        assert (tmp_path / "stdin").read_text() == "dog"
+
+
+def test_more_hypotheses_than_any_memory_holds_are_refused_before_they_are_made(cli: Cli, model: Path) -> None:
+    for name in ("samples", "beam-size"):
+        ran = cli("translate", model, f"--{name}", "1000000000", stdin=b"dog\n")
+        fails(ran, f"out of memory in translating with {name.replace('-', '_')}=1000000000; lower --{name}")
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,9 @@ def children_of(process: int) -> list[int]:
         (signal.SIGINT, 130, "starting"),
         (signal.SIGINT, 130, "translating"),
         (signal.SIGTERM, 143, "translating"),
+        (signal.SIGHUP, 129, "translating"),
+        (signal.SIGINT, 130, "dividing"),
+        (signal.SIGTERM, 143, "dividing"),
         (signal.SIGKILL, -9, "translating"),
     ],
 )
@@ -160,7 +163,10 @@ def test_no_process_and_no_file_is_left_behind(
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         process.stdin.write(LINES * 500)
         process.stdin.close()
-        while len(children_of(process.pid)) < 3:  # Python's tracker of resources is the third.
+        while moment == "dividing" and not list(tmp_path.glob("*/blocks")):
+            time.sleep(0.001)
+        # Python's tracker of resources is the third.
+        while moment != "dividing" and len(children_of(process.pid)) < 3:
             time.sleep(0.1)
         while moment == "translating" and not list(tmp_path.glob("*/part-1")):
             time.sleep(0.1)

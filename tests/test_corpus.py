@@ -269,6 +269,8 @@ def test_limits_that_cannot_be(values):
         ([["a.JSONL.gz"], ["b.ndjson"], ["c.zip/d.jsonl"]], (1, 2), ("en", "de"), None),
         ([["a.de", "a.en"], ["b.tsv"]], (2, 1), ("source", "target"), None),
         ([["hub:x"], ["b.tsv"]], (2, 1), ("en", "de"), None),
+        ([["b.tsv"]], (2, 2), ("source", "target"), "columns must be two, of source and target, got 2 for both"),
+        ([["hub:x"]], (1, 2), ("de", "de"), "keys must be two, of source and target, got de for both"),
         ([["a.de", "a.en"]], (1, 2), ("source", "target"), None),
     ],
 )
@@ -356,5 +358,6 @@ def test_a_configuration_of_a_data_set(tmp_path, monkeypatch):
     for part in ("train", ""):
         assert list(read_places([f"hub:{folder}:fr-en:{part}"], keys=("a", "b"))) == [("oui", "yes")]
     assert "cannot be loaded" in message(read_places([f"hub:{folder}"], keys=("a", "b")))  # which of the two?
-    with pytest.raises(ConfigError, match="is hub:NAME, hub:NAME:PART or hub:NAME:CONFIGURATION:PART, got hub:a:b:c:d"):
-        read_places(["hub:a:b:c:d"], keys=("a", "b"))
+    for place in ("hub:a:b:c:d", "hub:", "hub::test"):
+        with pytest.raises(ConfigError, match=f"is hub:NAME, .* or hub:NAME:CONFIGURATION:PART, got {place}"):
+            read_places([place], keys=("a", "b"))

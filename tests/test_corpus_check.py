@@ -236,6 +236,7 @@ def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
     (corpus / "broken").write_bytes(b"a\tb\n\xff\tc\n")
     (corpus / "empty").write_bytes(b"")
     (corpus / "nul").write_bytes(b"a\0\tb\n")
+    (corpus / "joint.txt").write_bytes(b"a\nb\n")
     for arguments, message in (
         (["nowhere.tsv"], "cannot be read"),
         (["empty"], "is empty"),
@@ -256,6 +257,8 @@ def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
         assert message in error
         assert error.count("\n") == 1
     assert not list(corpus.glob("*.png.png")) + list(corpus.glob(".png"))
+    code, output, _ = command("joint.txt", "joint.txt")
+    assert (code, "fault: all 2 pairs have two sides that are the same" in output) == (1, True)
     (corpus / "blank").write_bytes(b"\n \n")
     code, output, _ = command("blank", "blank")
     assert (code, output.count("fault: all 2 pairs have a blank side")) == (1, 1)

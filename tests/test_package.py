@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from translators import VOCABULARY, packaged, save_often
 
 from seq2seq import package
 from seq2seq.config import ModelConfig
-from seq2seq.errors import PackageError
+from seq2seq.errors import ConfigError, PackageError
 from seq2seq.lexicon import Lexicon
 from seq2seq.model import Seq2Seq
 from seq2seq.package import folder as folder_module
@@ -328,3 +329,25 @@ def test_vocabularies_must_fit_the_model(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="the vocabularies must have the sizes of the model's configuration"):
         package.save(tmp_path, build(), TARGET, TARGET)
     assert folder_module.CONFIG not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, wrong: float) -> None:
+    model = build()
+    with torch.no_grad():
+        model.output.bias[5] = wrong
+    package.save(tmp_path, model, SOURCE, TARGET)
+    with pytest.raises(PackageError, match=r"must hold finite numbers, output\.bias does not; train the model again"):
+        package.load(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["embedding_size", "encoder_hidden_size", "encoder_layers", "bottleneck_size"])
+@pytest.mark.parametrize("size", [999, 1 << 20, (1 << 31) - 1, 10**30])
+def test_sizes_beyond_the_weights_are_refused_before_they_take_memory(tmp_path: Path, field: str, size: int) -> None:
+    package.save(tmp_path, build(), SOURCE, TARGET)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model"][field] = size
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises((PackageError, ConfigError)) as caught:
+        package.load(tmp_path)
+    assert "\n" not in str(caught.value)

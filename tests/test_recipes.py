@@ -235,9 +235,19 @@ def test_parallel_refuses_too_few_pairs_in_one_line(tmp_path):
     assert result.stderr == "error: pairs.tsv has too few different sentences to hold some out, 3; give hundreds\n"
 
 
+@pytest.mark.parametrize("out", ["file", "file/in/it"])
+@pytest.mark.parametrize("recipe", ["parallel.py", "dates.py"])
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_read(recipe, out, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    result = run(recipe, *(["nowhere.tsv"] if recipe == "parallel.py" else []), "--out", out, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == f"error: --out must be a folder, got {out}, and {tmp_path}/file is a file; choose another\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--batch-tokens", ""], "batch_tokens must be a number of at least 1, or 'auto', got ''"),
         (["--device", "foo"], "device must be one of "),
         (["--devices", 0], "devices and nodes must be at least 1, got 0 and 1"),
         (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),

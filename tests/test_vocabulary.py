@@ -333,3 +333,9 @@ def test_a_token_is_found_as_it_is_shown(vocabulary):
         assert vocabulary.tokens([vocabulary.find(token)]) == [token]
         assert "▁" in token.removeprefix("▁") or token == "▁" or vocabulary.find(token) == i
     assert vocabulary.find("no such token") is None
+
+
+def test_a_file_in_place_of_a_folder_is_one_line(vocabulary, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(VocabularyError, match=r"source\.model: cannot be written \((Not a dir|File exists)"):
+        vocabulary.save(tmp_path / "file" / "source.model")

@@ -71,14 +71,12 @@ def _decode(raw: bytes, number: int, name: str) -> str:
     raw = raw.removesuffix(b"\r")
     if number == 1:
         raw = raw.removeprefix(codecs.BOM_UTF8)
-        if raw.startswith(b"BZh") and raw[4:10] == b"1AY&SY":
-            raise CorpusError(f"{name}:1: is packed by bzip2, must be text; unpack it with bunzip2")
     try:
         line = raw.decode()
     except UnicodeDecodeError as error:
         from seq2seq.corpus.files import why_not_utf8
 
-        raise CorpusError(f"{name}:{number}: {why_not_utf8(raw, error)}") from None
+        raise CorpusError(f"{name}:{number}: {why_not_utf8(raw, error, number)}") from None
     if "\0" in line:
         raise CorpusError(f"{name}:{number}: holds NUL, so it is no text; remove it or give another file")
     return line
@@ -227,13 +225,18 @@ class LineCounter:
 
 
 def refuse_overwriting(inputs: Sequence[Path | None], output: Path | None) -> None:
-    """Refuse to write over what is still to be read; `None` is standard input."""
-    if output is None or not output.is_file():
-        return
-    for path in inputs:
-        with suppress(OSError):  # What cannot be read is told by who reads it.
-            if os.path.samestat(output.stat(), os.fstat(0) if path is None else path.stat()):
-                raise ConfigError(f"--output must be another file than what is read, got {output} for both")
+    """Refuse to write over what is still to be read, or to read for ever what is written behind it; `None` is standard
+    input, and standard output."""
+    with suppress(OSError):  # What cannot be read or written is told by who does it.
+        target = os.fstat(1) if output is None else output.stat()
+        if not stat.S_ISREG(target.st_mode):
+            return
+        name = "standard output" if output is None else "--output"
+        for path in inputs:
+            with suppress(OSError):
+                if os.path.samestat(target, os.fstat(0) if path is None else path.stat()):
+                    both = output or path or "one file"
+                    raise ConfigError(f"{name} must be another file than what is read, got {both} for both")
 
 
 def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,7 +31,7 @@ from seq2seq.cli.options import MachineOptions, SearchOptions
 from seq2seq.cli.work import Speechless, Work
 from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def check(machine: MachineOptions, devices: int) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[tuple[Path, list[BaseProcess]]]:
-    """A folder and a list of processes, neither of which outlasts what is done with them, nor Ctrl-C and SIGTERM.
+    """A folder and a list of processes, neither of which outlasts what is done with them, nor Ctrl-C, SIGTERM and a
+    terminal that is closed.
 
     Raises:
         Seq2SeqError: if the folder cannot be written.
@@ -144,9 +146,10 @@ def temporary_folder() -> Iterator[tuple[Path, list[BaseProcess]]]:
     folder: Path | None = None
 
     def clear() -> None:
-        for child in children:
+        started = [child for child in children if child.pid is not None]
+        for child in started:
             child.kill()
-        for child in children:
+        for child in started:
             child.join()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +158,9 @@ def temporary_folder() -> Iterator[tuple[Path, list[BaseProcess]]]:
         clear()
         os._exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in SIGNALS}
+    # What is ignored stays so: nohup lets a command outlast its terminal.
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
     try:
         folder = Path(tempfile.mkdtemp(prefix="seq2seq-"))
         yield folder, children
@@ -209,6 +214,8 @@ def run(job: Job, children: list[BaseProcess]) -> Fault | None:
 
     # A fresh interpreter each: torch's threads and CUDA outlast no fork.
     context = multiprocessing.get_context("spawn")
+    # Else it is started with the first child, and lets the signals through that are held back below.
+    resource_tracker.ensure_running()
     pipes = []
     # Ctrl-C in a terminal reaches all processes; the children leave it to this one, which ends them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

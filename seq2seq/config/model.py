@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import FIRST_FREE_ID, Probability, Size
+from seq2seq.config.base import FIRST_FREE_ID, Layers, Probability, Size
 from seq2seq.config.recurrence import RecurrenceConfig
 
 
@@ -22,13 +22,13 @@ class ModelConfig(RecurrenceConfig):
     """The same of the target vocabulary."""
     embedding_size: Size = 256
     """Features of a token's embedding, on both sides."""
-    encoder_layers: Size = 2
+    encoder_layers: Layers = 2
     """Recurrent layers of the encoder, one on top of the other."""
     encoder_hidden_size: Size = 256
     """Units of each encoder layer, per direction."""
     bidirectional: bool = True
     """The encoder reads both ways, and its annotations are twice as wide (Schuster & Paliwal 1997)."""
-    decoder_layers: Size = 2
+    decoder_layers: Layers = 2
     """Recurrent layers of the decoder: attention comes after the first, or with `input_feeding` after the last."""
     decoder_hidden_size: Size = 512
     """Units of each decoder layer."""

@@ -32,7 +32,7 @@ class RecurrenceConfig(Config):
 
     cell: CellName = "lstm"
     """A key of `cells.CELLS`."""
-    forget_bias: float = 1.0
+    forget_bias: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """At the start a gate keeps sigmoid(forget_bias) of the memory at each step: 0, 1 or 2 are the usual choices."""
     chrono: Annotated[int, Field(ge=3)] | None = None
     """Instead of `forget_bias`: the longest dependency to expect, in steps; gates start with time scales up to that
@@ -40,7 +40,7 @@ class RecurrenceConfig(Config):
     initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"
     """Recurrent weights orthogonal, others by their fan-in and fan-out; or all uniform in [-init_range, init_range]; or
     recurrent weights the identity (plain RNNs)."""
-    init_range: Annotated[float, Field(gt=0)] = 0.1
+    init_range: Annotated[float, Field(gt=0, le=1e6)] = 0.1
     """Used by `uniform` alone."""
     variational_dropout: bool = False
     """Dropout of embeddings and between layers zeroes the same features at all steps of a sentence (Gal & Ghahramani

@@ -24,6 +24,9 @@ PACKINGS = (".gz", ".xz", ".zip")
 _PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz"}
 """How packed files begin."""
 
+_UNREAD = {b"BZh": ("bzip2", "bunzip2"), b"\x28\xb5\x2f\xfd": ("zstd", "unzstd")}
+"""How those begin that nothing here unpacks, by what they are packed, and what unpacks them."""
+
 
 def read_text(path: StrPath) -> Iterator[str]:
     """The lines of one file, without their ends.
@@ -41,7 +44,7 @@ def read_text(path: StrPath) -> Iterator[str]:
             try:
                 line = raw[start:].removesuffix(b"\r\n").removesuffix(b"\n").decode()
             except UnicodeDecodeError as error:
-                why = why_not_utf8(raw[start:], error)
+                why = why_not_utf8(raw[start:], error, number)
                 raise CorpusError(f"{path}:{number}: {why}") from None
             if "\0" in line:
                 raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
@@ -106,12 +109,16 @@ def faults_of_reading(path: StrPath) -> Iterator[None]:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
 
 
-def why_not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
-    """What a line seems to be instead, and the remedy."""
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
-    for magic, suffix in _PACKED.items():
-        if line.startswith(magic):
-            return f"is packed data, must be text; give the file a name that ends in {suffix}"
+def why_not_utf8(line: bytes, error: UnicodeDecodeError, number: int) -> str:
+    """What a line, of this number in its file, seems to be instead, and the remedy."""
+    if number == 1:
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
+        for magic, suffix in _PACKED.items():
+            if line.startswith(magic):
+                return f"is packed data, must be text; give the file a name that ends in {suffix}"
+        for magic, (packer, way) in _UNREAD.items():
+            if line.startswith(magic):
+                return f"is packed by {packer}, must be text; unpack it with {way}"
     found = f"0x{line[error.start]:02x}"
     return f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"

@@ -24,6 +24,9 @@ def check_fields(sets: Sequence[Sequence[str]], columns: tuple[int, int], keys: 
     Raises:
         ConfigError: else source and target would silently stay as they are.
     """
+    for name, (source, target) in (("columns", columns), ("keys", keys)):
+        if source == target:
+            raise ConfigError(f"{name} must be two, of source and target, got {source} for both")
     single = [places[0] for places in sets if len(places) == 1]
     with_keys = [place for place in single if has_keys(place)]
     if keys != KEYS and not with_keys:
@@ -80,6 +83,8 @@ def read_hub_place(place: str, keys: tuple[str, str]) -> ParallelText:
         ConfigError: if it is none of these.
     """
     match place.removeprefix(HUB).split(":"):
+        case [""] | ["", *_]:
+            pass
         case [name]:
             return read_hub(name, "train", keys)
         case [name, part]:

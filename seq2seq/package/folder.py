@@ -177,9 +177,12 @@ def _load(folder: Path, config: bytes, device: str | torch.device) -> Package:
     source = _read_vocabulary(folder, SOURCE, metadata)
     target = source if metadata.joint else _read_vocabulary(folder, TARGET, metadata)
     _check_sizes(metadata.model, source, target, str(folder))
+    tensors = _read_weights(metadata.model, _read_checked(folder, WEIGHTS, metadata), str(folder / WEIGHTS))
     with torch.random.fork_rng(devices=[]):
         model = Seq2Seq(metadata.model)
-    _load_weights(model, _read_checked(folder, WEIGHTS, metadata), str(folder / WEIGHTS))
+    weights = _weights(model)
+    for name, tensor in tensors.items():
+        weights[name].copy_(tensor)
     found = Package(model.to(device).eval(), source, target, metadata)
     try:
         return replace(found, lexicon=_read_lexicon(folder, metadata))
@@ -195,12 +198,19 @@ def _weights(model: Seq2Seq) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in tensors if name in lasting}
 
 
-def _load_weights(model: Seq2Seq, content: bytes, place: str) -> None:
+def _read_weights(config: ModelConfig, content: bytes, place: str) -> dict[str, Tensor]:
+    """The tensors of a model of this configuration, before it takes any memory."""
     try:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
         raise PackageError(f"{place}: is not a whole safetensors file ({error}); copy it again") from None
-    weights = _weights(model)
+    try:
+        with torch.device("meta"):
+            weights = _weights(Seq2Seq(config))
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond what can be counted
+        raise PackageError(
+            f"{place}: {CONFIG} describes no model that can be ({next(iter(str(error).splitlines()), '')})"
+        ) from None
     wrong = sorted(
         {name for name in weights.keys() & tensors.keys() if weights[name].shape != tensors[name].shape}
         | (weights.keys() ^ tensors.keys())
@@ -210,7 +220,9 @@ def _load_weights(model: Seq2Seq, content: bytes, place: str) -> None:
             f"{place}: does not belong to the model that {CONFIG} describes ({', '.join(wrong[:3])}); copy both again"
         )
     for name, tensor in tensors.items():
-        weights[name].copy_(tensor)
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise PackageError(f"{place}: must hold finite numbers, {name} does not; train the model again")
+    return tensors
 
 
 def _read_vocabulary(folder: Path, name: str, metadata: Metadata) -> Vocabulary:

@@ -120,6 +120,10 @@ def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool
     """
     if not is_first_process():
         return
+    whole = out.absolute()
+    place = next(path for path in (whole, *whole.parents) if path.exists())
+    if not place.is_dir():
+        raise TrainingError(f"--out must be a folder, got {out}, and {place} is a file; choose another")
     if smoke and checkpoints.paths():
         raise TrainingError(
             f"{out} holds a training, in whose place --smoke would put a trial's model; leave it out, "

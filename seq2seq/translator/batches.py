@@ -29,6 +29,10 @@ MEMORY_SHARE = 0.25
 """Of the memory that is free, what a batch may take."""
 
 
+BEYOND = 4
+"""So many times the memory that is free are too much, whatever the estimate is off by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What one of several processes does: every so many batches one, of those that a single process would make.
@@ -98,6 +102,19 @@ class Budget:
             numbers_of_a_weight=sum(_numbers_of_a_weight(model) for model in models),
             given=given,
         )
+
+    def check_row(self) -> None:
+        """Refuse what can never be, before the system has ended others for it.
+
+        Raises:
+            MemoryError: if the hypotheses of one text would take several times what is free.
+        """
+        if self.width * self.numbers_of_a_row > BEYOND * self.numbers / MEMORY_SHARE:
+            gibibytes = [4 * numbers / (1 << 30) for numbers in (self.width * self.numbers_of_a_row, self.numbers)]
+            raise MemoryError(
+                f"{self.width:,} hypotheses take about {gibibytes[0]:,.1f} GiB, "
+                f"and {gibibytes[1] / MEMORY_SHARE:,.1f} are free"
+            )
 
     def allows(self, sentences: int, longest: int) -> bool:
         """Whether so many sentences with so many source tokens, at most, may be a batch."""

@@ -25,6 +25,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -147,7 +148,8 @@ class Vocabulary:
                 os.fsync(file.fileno())
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             raise VocabularyError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
 
     def encode(self, texts: Sequence[str], *, threads: int | None = None) -> list[list[int]]:

@@ -157,7 +157,10 @@ class Look:
         repeated = repeats(hashes[:, 0])
         if len(repeated):
             found.append(self.on_lines("duplicate", "pairs that stand there before", (repeated + 1).tolist()))
-        if self.copies:
+        if self.copies and len(self.copies) == self.pairs:
+            message = f"all {self.pairs:,} pairs have two sides that are the same: there is nothing to learn"
+            found.append(Finding("copy", message, self.pairs, is_fault=True))
+        elif self.copies:
             found.append(self.on_lines("copy", "pairs whose two sides are the same", self.copies))
         for first, last, shift in misaligned(*np.concatenate(self.lengths).T):
             moved = f"target lines look moved by {shift:+d}" if shift else "lengths do not go together"
