@@ -153,5 +153,10 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
 
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(TrainingError, match=r"run.*: cannot be written \(.*\)"):
+    with pytest.raises(TrainingError, match=r"--out must be a folder, got .*run is a file; choose another"):
         reverse(tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "a file"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "log").write_text("a file")
+    with pytest.raises(TrainingError, match=r"log.*: cannot be written \(.*\)"):
+        reverse(tmp_path / "other")

@@ -287,6 +287,9 @@ def test_batches_shrink_with_memory_beam_and_vocabulary(monkeypatch) -> None:
     assert sentences(64 << 20) > sentences(32 << 20) > sentences(32 << 20, width=4) > 1
     assert sentences(32 << 20) > sentences(32 << 20, vocabulary=32000)
     assert sentences(0) == 1
+    Budget.of([SMALL], 1000, torch.device("cpu"), 0).check_row()
+    with pytest.raises(MemoryError, match=r"1,000,000,000 hypotheses take about [\d,.]+ GiB, and 2.0 are free"):
+        Budget.of([SMALL], 10**9, torch.device("cpu"), 2 << 30).check_row()
 
 
 def test_free_memory_is_found() -> None:

@@ -30,7 +30,7 @@ MEMORY_SHARE = 0.25
 
 
 BEYOND = 4
-"""So many times the memory that is free are too much, whatever the estimate is off by."""
+"""So many times the memory that is free, or a gibibyte, are too much, whatever the estimates are off by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Budget:
         width: hypotheses of each sentence.
         rows: hypotheses of all sentences.
         tokens: source tokens of all sentences, padding included.
+        memory: bytes that are free.
         numbers: floating point numbers held at once.
         numbers_of_a_row: those that each hypothesis needs.
         numbers_of_a_token: those that each source token needs.
@@ -66,6 +67,7 @@ class Budget:
     width: int
     rows: int
     tokens: int
+    memory: int
     numbers: int
     numbers_of_a_row: int
     numbers_of_a_token: int
@@ -93,6 +95,7 @@ class Budget:
             width=width,
             rows=rows,
             tokens=BATCH_TOKENS * max(1, rows // ROWS),
+            memory=memory,
             numbers=int(memory * MEMORY_SHARE) // 4,
             numbers_of_a_row=sum(VOCABULARY_COPIES * model.target_vocabulary_size for model in models),
             # What each token leaves behind: an embedding, gates and an output of every layer, an annotation and a key.
@@ -109,11 +112,11 @@ class Budget:
         Raises:
             MemoryError: if the hypotheses of one text would take several times what is free.
         """
-        if self.width * self.numbers_of_a_row > BEYOND * self.numbers / MEMORY_SHARE:
-            gibibytes = [4 * numbers / (1 << 30) for numbers in (self.width * self.numbers_of_a_row, self.numbers)]
+        needed = 4 * self.width * self.numbers_of_a_row
+        if needed > BEYOND * max(self.memory, 1 << 30):
             raise MemoryError(
-                f"{self.width:,} hypotheses take about {gibibytes[0]:,.1f} GiB, "
-                f"and {gibibytes[1] / MEMORY_SHARE:,.1f} are free"
+                f"{self.width:,} hypotheses take about {needed / (1 << 30):,.1f} GiB, "
+                f"and {self.memory / (1 << 30):,.1f} are free"
             )
 
     def allows(self, sentences: int, longest: int) -> bool:
