@@ -132,6 +132,7 @@ class Translator:
 
         Raises:
             ConfigError: if options cannot be combined, or a request cannot be met.
+            MemoryError: if the hypotheses of one text take several times the memory that is free.
         """
         if isinstance(texts, str | Request):
             return self.generate(texts, search, **options)[0][0].text
@@ -152,6 +153,7 @@ class Translator:
 
         Raises:
             ConfigError: if options cannot be combined, or a request cannot be met.
+            MemoryError: if the hypotheses of one text take several times the memory that is free.
         """
         found = self.generate_share(as_requests(texts), search, Share(), **options)
         return [found[number] for number in range(len(found))]
@@ -217,6 +219,7 @@ class Translator:
 
         Raises:
             ConfigError: if `block` is below 1, options cannot be combined, or a request cannot be met.
+            MemoryError: as of `generate`.
         """
         if not isinstance(block, int) or block < 1:
             raise ConfigError(f"block must be a whole number of at least 1, got {block}; leave it out for {BLOCK}")
