@@ -51,8 +51,10 @@ def save_picture(figure: Figure, path: str | os.PathLike[str]) -> None:
     try:
         figure.savefig(part, format=Path(path).suffix.removeprefix(".").lower())
         part.replace(path)
-    except ValueError as error:
-        raise ConfigError(f"{path}: is no kind of picture ({error}); end it in .png") from None
+    except (ValueError, RuntimeError) as error:  # what writes some kinds is not there
+        raise ConfigError(
+            f"{path}: cannot be this kind of picture ({str(error).splitlines()[0]}); end it in .png"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
     finally:

@@ -220,7 +220,10 @@ def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
         assert (tmp_path / "stdin").read_text() == "dog"
 
 
-def test_more_hypotheses_than_any_memory_holds_are_refused_before_they_are_made(cli: Cli, model: Path) -> None:
+def test_more_hypotheses_than_any_memory_holds_are_refused_before_they_are_made(
+    cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seq2seq.translator.translator.find_hypotheses", lambda *_: pytest.fail("a search began"))
     for name in ("samples", "beam-size"):
         ran = cli("translate", model, f"--{name}", "1000000000", stdin=b"dog\n")
         fails(ran, f"out of memory in translating with {name.replace('-', '_')}=1000000000; lower --{name}")

@@ -160,7 +160,13 @@ def test_no_process_and_no_file_is_left_behind(
 ) -> None:
     words = [*COMMAND, str(model), "--devices", "2", "--max-length", "200", "--min-length", "200"]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+
+    def hear() -> None:  # also where pytest itself was started by nohup, or in the background
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, env=environment, preexec_fn=hear) as process:
         process.stdin.write(LINES * 500)
         process.stdin.close()
         while moment == "dividing" and not list(tmp_path.glob("*/blocks")):

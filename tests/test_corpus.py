@@ -337,6 +337,7 @@ def test_a_data_set_in_a_local_folder(tmp_path, monkeypatch):
     assert list(text) == PAIRS
     for place, pairs in ((f"hub:{folder}", PAIRS), (f"hub:{folder}:test", PAIRS[:1])):
         assert list(read_places([place], keys=("translation.de", "translation.en"))) == pairs
+    assert list(read_places([f"hub:{folder}:train[:1]"], keys=("translation.de", "translation.en"))) == PAIRS[:1]
     assert text.fingerprint == from_pairs(PAIRS).fingerprint
     assert f"{folder}/train:1: has no 'fr'" in message(read_hub(str(folder), "train", ("fr", "translation.en")))
     assert "cannot be loaded" in message(read_hub(str(folder), "validation", ("a", "b")))

@@ -354,6 +354,7 @@ def test_attention_is_drawn_with_its_tokens(tmp_path: Path) -> None:
     draw_attention(weights, source, target, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for wrong, message in (
+        ((None, None, [], "a.png"), "there is no attention to draw, got None; generate with attention=True"),
         ((weights, source, [], "a.png"), "must be 1 rows of 3 weights, .* got 2 of 3; give those of one translation"),
         ((weights, source[1:], target, "a.png"), "must be 2 rows of 2 weights"),
         ((weights, source, target, "a"), "is no kind of picture"),

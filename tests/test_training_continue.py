@@ -394,7 +394,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, capfd, monkeypatch):
     "changes",
     [
         {"schedule": "constant", "ema_decay": 0.9, "early_stopping": 9},
-        {"schedule": "plateau", "warmup_steps": 3, "average_models": 2, "accumulate": 2},
+        {"schedule": "plateau", "warmup_steps": 3, "accumulate": 2},
         {"schedule": "inverse_sqrt", "warmup_steps": 3},
         {"schedule": "halving", "halving_start": 1.0, "subword_sampling": 0.3},
     ],
@@ -413,21 +413,26 @@ def test_a_longer_training_is_the_longer_training(changes, tmp_path, capfd):
 
 
 def test_a_training_is_not_made_longer_where_that_is_another_one(tmp_path, capfd):
-    out = reverse(tmp_path / "cosine", max_epochs=1, schedule="cosine")
-    with pytest.raises(TrainingError, match=r"holds a finished training .*\(training.max_epochs: 1, now 2\)"):
-        reverse(out, max_epochs=2, schedule="cosine")
+    for changes in ({"schedule": "cosine"}, {"average_models": 2}):
+        out = reverse(tmp_path / "_".join(changes), max_epochs=1, **changes)
+        with pytest.raises(TrainingError, match=r"holds a finished training .*\(training.max_epochs: 1, now 2\)"):
+            reverse(out, max_epochs=2, **changes)
     out = reverse(tmp_path / "two", max_epochs=2)
     with pytest.raises(TrainingError, match=r"\(training.max_epochs: 2, now 1\)"):
         reverse(out, max_epochs=1)
     stops = {"monitor": "exact_match", "early_stopping": 1}
     out = reverse(tmp_path / "early", max_epochs=8, **stops)
     before = content(out)
-    assert before["epoch"] < 8
+    last = before["epoch"]
+    assert last < 8
     capfd.readouterr()
     reverse(out, max_epochs=9, **stops)
     assert "is finished" in capfd.readouterr().err
     (out / "checkpoints" / "finished").unlink()  # The power failed right before it was written.
     reverse(out, max_epochs=9, **stops)
+    assert content(out)["global_step"] == before["global_step"]
+    out = reverse(tmp_path / "at the end", max_epochs=last, **stops)  # It stops early in the last epoch.
+    reverse(out, max_epochs=8, **stops)
     assert content(out)["global_step"] == before["global_step"]
 
 

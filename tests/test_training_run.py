@@ -3,16 +3,18 @@
 import csv
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 from tiny import data_module, model_config, training_config
 
-from seq2seq import metrics
+from seq2seq import metrics, package
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs
 from seq2seq.data import ParallelDataModule
@@ -20,7 +22,7 @@ from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError
 from seq2seq.training import callbacks as callbacks_module
 from seq2seq.training import train
-from seq2seq.training.callbacks import quality
+from seq2seq.training.callbacks import KeepBest, quality
 from seq2seq.translator import Translator
 from seq2seq.vocabulary import Vocabulary
 
@@ -166,3 +168,21 @@ def test_subword_sampling_reaches_the_data(tmp_path: Path) -> None:
     data = data_module(tmp_path / "cache", config, "bpe")
     train(model_config("bpe"), config, data, tmp_path / "out", device="cpu")
     assert data.subword_sampling == 0.3
+
+
+def test_a_model_that_is_no_numbers_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    """The weights break in the second epoch; the model of the first stays."""
+    end = KeepBest.on_validation_end
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == 1:
+            with torch.no_grad():
+                pl_module.model.output.bias[4] = math.nan
+        end(self, trainer, pl_module)
+
+    monkeypatch.setattr(KeepBest, "on_validation_end", on_validation_end)
+    config = training_config(max_epochs=2, average_models=2, monitor="exact_match")
+    out = train(model_config(), config, data_module(tmp_path / "cache", config), tmp_path / "out", device="cpu")
+    assert "no finite numbers any more: this model is not kept" in capfd.readouterr().err
+    assert package.load(out).metadata.training["epochs"] == 1
+    assert (out / "checkpoints" / "finished").exists()

@@ -34,7 +34,7 @@ class RecurrenceConfig(Config):
     """A key of `cells.CELLS`."""
     forget_bias: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
     """At the start a gate keeps sigmoid(forget_bias) of the memory at each step: 0, 1 or 2 are the usual choices."""
-    chrono: Annotated[int, Field(ge=3)] | None = None
+    chrono: Annotated[int, Field(ge=3, lt=1 << 31)] | None = None
     """Instead of `forget_bias`: the longest dependency to expect, in steps; gates start with time scales up to that
     (Tallec & Ollivier 2018)."""
     initialisation: Literal["orthogonal", "uniform", "identity"] = "orthogonal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def read_hub_place(place: str, keys: tuple[str, str]) -> ParallelText:
     Raises:
         ConfigError: if it is none of these.
     """
-    match place.removeprefix(HUB).split(":"):
-        case [""] | ["", *_]:
+    # A part may be a slice, as train[:1000].
+    match re.split(r":(?![^\[]*\])", place.removeprefix(HUB)):
+        case ["", *_]:
             pass
         case [name]:
             return read_hub(name, "train", keys)

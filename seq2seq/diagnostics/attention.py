@@ -12,8 +12,8 @@ INCHES_A_TOKEN = 0.35
 
 
 def draw_attention(
-    attention: Sequence[Sequence[float]],
-    source_tokens: Sequence[str],
+    attention: Sequence[Sequence[float]] | None,
+    source_tokens: Sequence[str] | None,
     tokens: Sequence[str],
     path: str | os.PathLike[str],
 ) -> None:
@@ -26,12 +26,18 @@ def draw_attention(
         path: a picture, whose kind is that of its ending (.png, .svg, .pdf, ...).
 
     Raises:
-        ConfigError: without matplotlib, if it knows no such ending, if the file cannot be written, or if there is not a
-            row for every token and a column for every source token.
+        ConfigError: without matplotlib, if it knows no such ending, if the file cannot be written, if there is no
+            attention, or not a row for every token and a column for every source token.
+
+    Note:
+        Characters that matplotlib's font lacks are drawn as boxes, with a warning: `matplotlib.rcParams["font.family"]`
+        names another one.
 
     Reference:
         Bahdanau, Cho & Bengio (2015), arXiv:1409.0473, figure 3.
     """
+    if attention is None or source_tokens is None:
+        raise ConfigError("there is no attention to draw, got None; generate with attention=True, and no blank text")
     columns, rows = [*source_tokens, "<E>"], [*tokens, "<E>"]
     shape = {len(weights) for weights in attention}
     if len(attention) != len(rows) or shape != {len(columns)}:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seq2seq import package
 from seq2seq.config import TrainingConfig
-from seq2seq.training.callbacks import KeepBest, quality
+from seq2seq.training.callbacks import KeepBest, is_finite, quality
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import in_first_process, say
 
@@ -106,7 +106,7 @@ class KeepModels(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TranslationModule)
-        if trainer.state.fn != TrainerFn.FITTING:
+        if trainer.state.fn != TrainerFn.FITTING or not is_finite(pl_module.model):
             return
         summary = self.keep_best.summarise(trainer, pl_module)
         name = f"step_{trainer.global_step}"

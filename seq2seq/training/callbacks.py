@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.progress import BarColumn
+from torch import nn
 
 from seq2seq import package
 from seq2seq.resources import give_back
@@ -63,7 +64,10 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TranslationModule)
         summary = self.summarise(trainer, pl_module)
-        if not self.best or quality(summary) > quality(self.best):
+        if not is_finite(pl_module.model):
+            if trainer.is_global_zero:
+                say("the weights are no finite numbers any more: this model is not kept")
+        elif not self.best or quality(summary) > quality(self.best):
             self.best = summary
             save = partial(
                 package.save,
@@ -131,6 +135,11 @@ class KeepBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.trained_seconds = state_dict["trained_seconds"]
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all its weights are numbers that one can compute with."""
+    return all(bool(weight.isfinite().all()) for weight in model.parameters())
 
 
 def quality(summary: dict[str, Any]) -> float:

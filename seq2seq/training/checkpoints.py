@@ -143,6 +143,12 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def stopped_early(content: dict[str, Any]) -> bool:
+    """Whether the training of a state's content was ended by early stopping."""
+    stops = [state for name, state in content["callbacks"].items() if name.startswith("EarlyStopping")]
+    return any(state["wait_count"] >= state["patience"] for state in stops)
+
+
 def reason(error: BaseException) -> str:
     """Its first line, short enough for one of ours."""
     told = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "") or type(error).__name__

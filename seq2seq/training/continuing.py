@@ -19,7 +19,7 @@ from seq2seq.data import ParallelDataModule
 from seq2seq.errors import PackageError, TrainingError
 from seq2seq.package import CARD, CONFIG, LEXICON, SOURCE, TARGET, WEIGHTS, Metadata
 from seq2seq.training.averaging import MODELS
-from seq2seq.training.checkpoints import OURS, Checkpoints
+from seq2seq.training.checkpoints import OURS, Checkpoints, stopped_early
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.processes import is_first_process, say
 
@@ -98,8 +98,8 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
             f"{out} holds {state} training with other settings ({'; '.join(differing)}); "
             "give it those, --restart to start over, or another --out"
         )
-    # What stopped early had epochs left, and would not have used more of them.
-    finished = checkpoints.finished and not (is_longer(old, new) and content["epoch"] >= old["max_epochs"])
+    # What stopped early would not have used more epochs.
+    finished = checkpoints.finished and (not is_longer(old, new) or stopped_early(content))
     if not finished:
         say(f"going on from step {content['global_step']} in {out}; --restart starts over")
     return SavedState(path, content["global_step"], finished, ours["log_rows"], ours.get("batch_tokens"))
@@ -107,8 +107,9 @@ def look_for_state(out: Path, checkpoints: Checkpoints, settings: Mapping[str, A
 
 def is_longer(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether a training may go on for more epochs than it had: a schedule that falls towards the last one would have
-    been another from the first step."""
-    return bool(old["schedule"] != "cosine" and new["max_epochs"] > old["max_epochs"])
+    been another from the first step, and a mean of models may have taken the place of the best one."""
+    ends = old["schedule"] == "cosine" or old["average_models"] is not None
+    return bool(not ends and new["max_epochs"] > old["max_epochs"])
 
 
 def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool) -> None:

@@ -15,7 +15,7 @@ from numpy.random import SeedSequence
 
 from seq2seq.config import TrainingConfig
 from seq2seq.data import Batches
-from seq2seq.training.checkpoints import FORMAT, GOES_ON, OURS, Checkpoints
+from seq2seq.training.checkpoints import FORMAT, GOES_ON, OURS, Checkpoints, stopped_early
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, agree, gather
@@ -146,8 +146,7 @@ class KeepState(Callback):
         self.batches_done = checkpoint[OURS]["batches_done"]
         self.saved_step = checkpoint["global_step"]
         # Early stopping does not remember that it has stopped, and the last scoring may be all that is left.
-        epochs = checkpoint[OURS]["settings"]["training"]["max_epochs"]
-        trainer.should_stop = checkpoint[OURS].get("has_ended", False) and checkpoint["epoch"] < epochs
+        trainer.should_stop = checkpoint[OURS].get("has_ended", False) and stopped_early(checkpoint)
 
 
 def check_log(stop_reason: int, log: MetricsFile) -> None:

@@ -55,7 +55,7 @@ def train(
         device: auto, cpu, gpu (or cuda), mps.
         devices, nodes: processes of each machine, and machines, that train together (DDP).
         epochs: instead of `training.max_epochs`. A finished training goes on with more of them, and is then the longer
-            one; not where its rate has fallen towards the last epoch, nor if it has stopped early.
+            one; not where its rate has fallen towards the last epoch, its models were averaged, or it stopped early.
         restart: start over; states, log and kept models (`models/step_N`) of the training in `out` are removed.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         search: how validation translates.

@@ -116,7 +116,9 @@ def display(
         of_source = ensemble.attending[0].source_vocabulary
         source_tokens = of_source.tokens(of_source.encode([source])[0])
     tokens = vocabulary.tokens(found.tokens)
-    return Translation(text, tokens, found.score, found.token_log_probs, weights, source_tokens, alignment)
+    return Translation(
+        text, tokens, found.score, found.token_log_probs, weights, alignment, source_tokens=source_tokens
+    )
 
 
 def copied_spans(tokens: Sequence[int], spans: Sequence[range], attention: Tensor) -> list[range | None]:

@@ -74,9 +74,9 @@ class Translation:
             search has them; higher is better.
         token_scores: log-probability of every token, and last of the end.
         attention: where each token, and last the end, looked: weights over the source tokens, and last its end.
-        source_tokens: with the attention, the pieces of the source that it is over.
         alignment: pairs of a source word and the translation's word that was made of it, both numbered from 0.
         utility: with minimum Bayes risk, how like the other candidates it is, in per cent of the metric.
+        source_tokens: with the attention, the pieces of the source that it is over.
     """
 
     text: str
@@ -84,9 +84,9 @@ class Translation:
     score: float
     token_scores: list[float]
     attention: list[list[float]] | None = None
-    source_tokens: list[str] | None = None
     alignment: list[tuple[int, int]] | None = None
     utility: float | None = None
+    source_tokens: list[str] | None = None
 
     @property
     def pharaoh(self) -> str:

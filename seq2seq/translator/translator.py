@@ -178,7 +178,8 @@ class Translator:
         width = search.samples or search.beam_size
         self.ensemble.expect(width * sum(lengths[number] for number in asked))
         budget, given = self._budget(width, share.memory), self._budget(1, share.memory, given=True)
-        budget.check_row()
+        if asked and search.shortlist is None:
+            budget.check_row()
         with torch.inference_mode():
             for batch in islice(batches(asked, lengths, budget), share.rank, None, share.ranks):
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
