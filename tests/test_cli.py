@@ -185,6 +185,7 @@ def test_packed_lines_are_read_as_plain_ones(cli: Cli, model: Path, tmp_path: Pa
         ("é".encode("utf-16"), "is UTF-16, must be UTF-8"),
         (gzip.compress(b"dog", mtime=0), "is packed data, must be text"),
         (bz2.compress(b"dog"), "is packed by bzip2, must be text; unpack it with bunzip2"),
+        (b"\x28\xb5\x2f\xfd\x04\x00dog", "is packed by zstd, must be text; unpack it with unzstd"),
     ],
 )
 def test_what_is_no_text_is_called_by_its_name(

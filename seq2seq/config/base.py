@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,10 +29,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
-        try:
+        with told_in_a_line():
             super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(describe(error)) from None
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -40,10 +39,8 @@ class Config(BaseModel):
         Raises:
             ConfigError: if it is none, or a field cannot be.
         """
-        try:
+        with told_in_a_line():
             return super().model_validate(obj, **options)
-        except ValidationError as error:
-            raise ConfigError(describe(error)) from None
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -52,14 +49,21 @@ class Config(BaseModel):
         Raises:
             ConfigError: if it is no JSON object, or a field cannot be.
         """
-        try:
+        with told_in_a_line():
             return super().model_validate_json(json_data, **options)
-        except ValidationError as error:
-            raise ConfigError(describe(error)) from None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002  # the signature is pydantic's
         """A validated copy with some fields changed (pydantic's own does not validate)."""
         return type(self)(**{**self.model_dump(), **(update or {})})
+
+
+@contextmanager
+def told_in_a_line() -> Iterator[None]:
+    """Turn pydantic's errors into a `ConfigError`."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(describe(error)) from None
 
 
 def refuse_idle(config: Config, idle: Mapping[str, tuple[bool, str]]) -> None:
