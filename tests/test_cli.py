@@ -21,7 +21,7 @@ from configurations import SMALL
 
 import seq2seq
 from seq2seq import package
-from seq2seq.cli import app, lines
+from seq2seq.cli import app, lines, main
 from seq2seq.cli.options import SearchOptions
 from seq2seq.config import SearchConfig
 from seq2seq.errors import CorpusError
@@ -639,9 +639,11 @@ def test_no_error_is_written_into_the_output(to: str) -> None:
 
 
 def test_each_line_is_answered_at_once_and_control_c_ends_it_quietly(model: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "translate", model, *SHORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    def hear() -> None:  # also where pytest itself was started in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*COMMAND, "translate", model, *SHORT], **pipes, preexec_fn=hear) as process:
         answers = []
         for line in (b"dog\n", b"a fox\n", b"\n", b"dog\n"):
             process.stdin.write(line)
@@ -650,8 +652,20 @@ def test_each_line_is_answered_at_once_and_control_c_ends_it_quietly(model: Path
         assert answers[0] == answers[3]
         assert answers[2] == b"\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(300) == 130
+        assert process.wait(60) == -signal.SIGINT
         assert process.stderr.read() == b""
+
+
+def test_an_ignored_control_c_stays_ignored(monkeypatch) -> None:
+    """As in the background of a script, whose Ctrl-C is meant for another command."""
+    monkeypatch.setattr(sys, "argv", ["seq2seq", "--version"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_blocks_are_what_is_there_and_no_more_than_asked_for() -> None:

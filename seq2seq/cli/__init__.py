@@ -9,16 +9,17 @@ work            what becomes of a block of lines, in one process or in several
 together        several processes that share the work; predicting, worker: what each of them does
 """
 
-import os
 import signal
 import sys
 
 
 def main() -> None:
-    """Run the command that `sys.argv` holds; Ctrl-C ends it quietly with 130, from its first moment on."""
-    # At once, because an exception can be swallowed by a module that is just being imported, and because torch takes a
-    # second to clean up. Nothing is lost: what was written is out of our hands.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    """Run the command that `sys.argv` holds; Ctrl-C ends it quietly, from its first moment on."""
+    # By the system, at once: Python would not hear it while it waits for a line, if it came just before; an exception
+    # can be swallowed by a module that is being imported; and a shell's loop ends with what a signal has ended (to the
+    # shell it is exit code 130). Nothing is lost: what was written is out of our hands.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # What is ignored, in the background, stays so.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Imported under the handler, because importing takes a while.
     from seq2seq.cli.app import run
 

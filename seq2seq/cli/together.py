@@ -231,7 +231,7 @@ def run(job: Job, children: list[BaseProcess]) -> Fault | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     waiting: list[BaseProcess] = list(children)
     while waiting:
-        wait([child.sentinel for child in waiting])
+        wait([child.sentinel for child in waiting], timeout=1)  # A signal that came just before it is heard after it.
         for ended in [child for child in waiting if child.exitcode is not None]:
             waiting.remove(ended)
             check_end(ended)
