@@ -379,7 +379,7 @@ def test_a_second_start_of_a_recipe_neither_reads_nor_learns(tmp_path, monkeypat
 
     first = start()
     with monkeypatch.context() as patch:
-        patch.setattr("seq2seq.corpus.pairs.read_text", lambda *_: pytest.fail("read again"))
+        patch.setattr("seq2seq.corpus.readers.read_text", lambda *_: pytest.fail("read again"))
         patch.setattr(Vocabulary, "train", lambda *_, **__: pytest.fail("learnt again"))
         assert start() == first
     assert start(size=12)[0] != first[0], "other options"

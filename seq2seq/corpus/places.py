@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seq2seq.corpus.files import PACKINGS
-from seq2seq.corpus.pairs import ParallelText, read_hub, read_jsonl, read_lines, read_tsv
+from seq2seq.corpus.pairs import ParallelText
+from seq2seq.corpus.readers import read_hub, read_jsonl, read_lines, read_tsv
 from seq2seq.errors import ConfigError
 
 COLUMNS, KEYS = (1, 2), ("source", "target")
