@@ -113,6 +113,9 @@ def main(
     seed: Seed = 1,
     epochs: Epochs = None,
     batch_tokens: Annotated[str | None, typer.Option(help="Tokens of a batch, or auto: what memory holds.")] = None,
+    validate_every_steps: Annotated[
+        int | None, typer.Option(help="Validate after so many steps, not after each epoch: for large corpora.")
+    ] = None,
     tokenize: Tokenize = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -135,6 +138,7 @@ def main(
         ema_decay=0.995,  # what 200 steps have in common; the rate stays high until the scores no longer grow
         monitor="bleu",
         bleu_tokenize=tokenize,
+        validate_every_steps=validate_every_steps,
         early_stopping=size.patience,
     )
 

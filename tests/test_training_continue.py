@@ -31,6 +31,8 @@ CHANGES = [
     {"schedule": "plateau", "plateau_patience": 0, "warmup_steps": 3},
     {"schedule": "cosine", "accumulate": 2, "ema_decay": 0.9, "early_stopping": 3},
     {"average_models": 2, "average_of": "best", "subword_sampling": 0.3, "ema_decay": 0.8},
+    {"validate_every_steps": 4, "schedule": "plateau", "plateau_patience": 0, "ema_decay": 0.9},
+    {"validate_every_steps": 3, "accumulate": 4, "average_models": 2},
 ]
 
 
@@ -46,7 +48,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
     monkeypatch.setattr(KeepState, "on_train_batch_start", on_train_batch_start)
 
 
-@pytest.mark.parametrize("changes", CHANGES, ids=["plateau", "cosine", "averaged and sampled"])
+@pytest.mark.parametrize(
+    "changes", CHANGES, ids=["plateau", "cosine", "averaged and sampled", "every 4 steps", "every 3 long steps"]
+)
 def test_a_run_stopped_at_any_step_is_the_uninterrupted_one(changes, tmp_path, monkeypatch):
     whole = reverse(tmp_path / "whole", **changes)
     parts = tmp_path / "parts"
@@ -180,19 +184,20 @@ def test_a_terminal_that_has_gone_ends_nothing(monkeypatch):
     assert signals.received == signal.SIGTERM
 
 
-def test_a_signal_while_validating_does_not_wait_for_its_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("changes", "step"), [({}, 5), ({"validate_every_steps": 4}, 3)])
+def test_a_signal_while_validating_does_not_wait_for_its_end(changes, step, tmp_path, monkeypatch):
     def validation_step(self, *_):
         state = next(callback for callback in self.trainer.callbacks if isinstance(callback, KeepState))
         assert not state.signals.received, "no batch follows"
         state.signals.received = signal.SIGINT
 
-    whole = reverse(tmp_path / "whole")
+    whole = reverse(tmp_path / "whole", **changes)
     with monkeypatch.context() as patch:
         patch.setattr(TranslationModule, "validation_step", validation_step)
         with pytest.raises(KeyboardInterrupt):
-            reverse(tmp_path / "parts")
-    assert content(tmp_path / "parts")["global_step"] == 5, "the epoch's last step is repeated, for its validation"
-    assert_same(content(whole), content(reverse(tmp_path / "parts")))
+            reverse(tmp_path / "parts", **changes)
+    assert content(tmp_path / "parts")["global_step"] == step, "the last step is repeated, for its validation"
+    assert_same(content(whole), content(reverse(tmp_path / "parts", **changes)))
 
 
 def test_a_run_that_stopped_early_does_not_train_further(tmp_path, monkeypatch):

@@ -108,14 +108,17 @@ class TrainingConfig(Config):
     bleu_tokenize: str | None = None
     """sacrebleu's tokenizer for validation's BLEU, such as `zh` or `ja-mecab`: whole sentences in a script without
     spaces are seldom equal. `None`: `13a`."""
+    validate_every_steps: Size | None = None
+    """Validate after so many steps, again and again, and after the last one: for corpora whose epochs take hours, or
+    seconds. `None`: at the end of every epoch."""
     early_stopping: Size | None = None
     """The training ends when this many validations in a row have not brought a better score; `None`: not before
     `max_epochs`."""
     max_skipped_steps: Size = 10
     """Steps with a loss or gradient that is not finite are skipped; this many in a row end the training."""
     save_every_steps: Size | None = None
-    """Steps between two saved states of the training; besides, every epoch's first and last step is saved. `None`: only
-    these, and by `save_every_minutes`."""
+    """Steps between two saved states of the training; besides, the first and last step of every epoch is saved, and the
+    ones around a validation. `None`: only these, and by `save_every_minutes`."""
     save_every_minutes: Annotated[float, Field(gt=0)] | None = 10.0
     """The same in minutes; whichever comes first."""
 

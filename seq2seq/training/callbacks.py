@@ -1,4 +1,4 @@
-"""What happens around the epochs: a line for the reader, the best model kept, a progress bar."""
+"""What happens around the validations: a line for the reader, the best model kept, a progress bar."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ class KeepBest(Callback):
             monitor = self.best["settings"]["monitor"]
             value = self.best["validation"][monitor]
             score = f"validation loss {value:.4g}" if monitor == "loss" else value
-            say(f"best: epoch {self.best['epochs']}, {score}, in {self.folder}")
+            moment = f"epoch {self.best['epochs']}"
+            if self.best["settings"].get("validate_every_steps"):
+                moment += f", step {self.best['steps']}"
+            say(f"best: {moment}, {score}, in {self.folder}")
 
     def minutes(self) -> float:
         """Of training and validation, of all runs that this one goes on from."""
@@ -160,21 +163,23 @@ class TellUnreached(Callback):
                 say(f"warning: {fault}")
 
 
-class EpochLine(Callback):
-    """After every validation one line on standard error, and a few translations."""
+class ValidationLine(Callback):
+    """After every validation one line on standard error about the steps since the last one, and a few translations."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.seconds = 0.0
+        self.goes_on = False
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.perf_counter()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.goes_on:
+            self.started = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": time.perf_counter() - self.started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.started = time.perf_counter() - state_dict["seconds"]
+        self.started, self.goes_on = time.perf_counter() - state_dict["seconds"], True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds = time.perf_counter() - self.started
@@ -188,14 +193,15 @@ class EpochLine(Callback):
         say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             f" · step {trainer.global_step}"
-            f" · loss {pl_module.epoch_loss / max(1, pl_module.epoch_tokens):.3f}"
+            f" · loss {pl_module.seen_loss / max(1, pl_module.seen_tokens):.3f}"
             f" · validation loss {loss:.3f}, perplexity {math.exp(min(loss, 99)):.2f},"
             f" BLEU {scores['bleu'].value:.2f}, exact match {scores['exact_match'].value:.1f}%"
-            f" · {pl_module.epoch_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
+            f" · {pl_module.seen_tokens / max(self.seconds, 1e-9):,.0f} tokens/s"
             f" · {time.perf_counter() - self.started:.0f} s"
         )
         for index in sorted(pl_module.translations)[:SHOWN_TRANSLATIONS]:
             say(f"    {pl_module.translations[index]}    (reference: {pl_module.references[index]})")
+        self.started = time.perf_counter()
 
 
 class Unread:

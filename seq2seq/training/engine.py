@@ -19,8 +19,9 @@ from seq2seq.config import TrainingConfig
 from seq2seq.errors import ConfigError
 from seq2seq.training.averaging import MODELS, KeepModels, MovingAverage
 from seq2seq.training.batch_size import FindBatchTokens
-from seq2seq.training.callbacks import EpochLine, GiveBack, KeepBest, ProgressBar, TellUnreached
+from seq2seq.training.callbacks import GiveBack, KeepBest, ProgressBar, TellUnreached, ValidationLine
 from seq2seq.training.keeping import KeepState
+from seq2seq.training.validating import ValidateBySteps
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -80,12 +81,16 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
     callbacks: list[Callback] = [state, TellUnreached()] if state else []
     if config.batch_tokens == "auto":
         callbacks.append(FindBatchTokens())
-    callbacks += [EpochLine(), best, GiveBack()]
+    if config.validate_every_steps is not None:
+        callbacks.append(ValidateBySteps(config))
+    callbacks += [ValidationLine(), best, GiveBack()]
     if shows_progress():
         callbacks.append(ProgressBar())
     if config.early_stopping is not None:
         mode = "min" if config.monitor == "loss" else "max"
-        callbacks.append(EarlyStopping(f"validation_{config.monitor}", patience=config.early_stopping, mode=mode))
+        # It counts validations; by itself Lightning's would count epochs, and a validation again in each of them.
+        monitor, patience = f"validation_{config.monitor}", config.early_stopping
+        callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False))
     if config.average_models is not None:
         callbacks.append(KeepModels(out / MODELS, config, best))
     if config.ema_decay is not None:

@@ -20,6 +20,7 @@ from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, agree, gather
 from seq2seq.training.signals import Stopped, StopSignals
+from seq2seq.training.validating import is_validated
 
 BROKEN_LOG = 1 << 16
 """A reason to stop, as the numbers of signals are; larger than these, for it is more urgent."""
@@ -28,8 +29,8 @@ BROKEN_LOG = 1 << 16
 class KeepState(Callback):
     """Saves the state of a run, and stops it after a signal.
 
-    Saved are the first and the last step of every epoch (a validation may be long), whatever `save_every_steps` and
-    `save_every_minutes` ask for, and the end.
+    Saved are the first and the last step of every epoch, those around a validation (it may be long), and the end,
+    whatever `save_every_steps` and `save_every_minutes` ask for.
 
     Args:
         checkpoints: where to.
@@ -74,25 +75,20 @@ class KeepState(Callback):
         late = self.config.save_every_minutes is not None and elapsed >= self.config.save_every_minutes
         stop_reason, late = agree(trainer, self.stop_reason, late)
         check_log(stop_reason, self.metrics_file)
-        steps = self.config.save_every_steps
         at_edge = batch_idx == 0 or batch_idx + window >= int(trainer.num_training_batches)
-        by_steps = steps is not None and trainer.global_step % steps == 0
-        if (stop_reason or late or at_edge or by_steps) and trainer.global_step != self.saved_step:
+        edges = (self.config.save_every_steps, self.config.validate_every_steps)
+        by_steps = any(steps is not None and trainer.global_step % steps == 0 for steps in edges)
+        is_due = stop_reason or late or at_edge or by_steps or is_validated(trainer, self.config, batch_idx)
+        if is_due and trainer.global_step != self.saved_step:
             self.batches_done = batch_idx
             self.save(trainer)
         if stop_reason:
             raise Stopped(stop_reason)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        # Else Lightning leaves out the schedules' step at the end of an epoch that was gone on with.
-        trainer.fit_loop.restarting = False
-
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        # The state before the epoch's last step is saved; to wait for the end could take too long.
+        # The state before the last step is saved; to wait for the end could take too long.
         self.stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from seq2seq import metrics
 from seq2seq.config import PAD_ID, ModelConfig, SearchConfig, TrainingConfig
@@ -79,8 +81,8 @@ class TranslationModule(LightningModule):
         self.translations: dict[int, str] = {}
         self.scores: dict[str, Score] = {}
         self.clock = 0.0
-        self.epoch_tokens = 0
-        self.epoch_loss = 0.0
+        self.seen_tokens = 0
+        self.seen_loss = 0.0
         self.step_sums = torch.zeros(2)
         self.validation_sums: dict[int, tuple[float, int]] = {}
         self.averaged: list[str] = []
@@ -128,10 +130,6 @@ class TranslationModule(LightningModule):
         sampled = parallel_features if self.training_config.sampled_inputs == "parallel" else stepwise_features
         return sampled(self.model, batch, true_share)
 
-    def on_train_epoch_start(self) -> None:
-        self.epoch_tokens = 0
-        self.epoch_loss = 0.0
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.clock = time.perf_counter()
 
@@ -166,8 +164,8 @@ class TranslationModule(LightningModule):
             return
         if self.guard.is_spike(loss):
             say(f"step {self.global_step}: loss {loss:.3f} is far above the {self.guard.mean:.3f} of late")
-        self.epoch_tokens += tokens
-        self.epoch_loss += loss * tokens
+        self.seen_tokens += tokens
+        self.seen_loss += loss * tokens
         config = self.training_config
         if config.clip_norm is not None:
             clip_grads_with_norm_(weights, config.clip_norm, norm)
@@ -232,10 +230,30 @@ class TranslationModule(LightningModule):
         for name, score in self.scores.items():
             self.log(f"validation_{name}", score.value)
 
+    def on_validation_end(self) -> None:
+        """After the callbacks have told of it."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        self.seen_tokens = 0
+        self.seen_loss = 0.0
+        for scheduler in self.plateaus():
+            scheduler.step(float(self.trainer.callback_metrics[f"validation_{self.training_config.monitor}"]))
+
+    def plateaus(self) -> list[ReduceLROnPlateau]:
+        """The schedulers that count validations, one or none."""
+        found = self.lr_schedulers() or []
+        every = found if isinstance(found, list) else [found]
+        return [one for one in every if isinstance(one, ReduceLROnPlateau)]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Lightning would move the plateau at the end of an epoch; `on_validation_end` does."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["guard"] = self.guard.state_dict()
-        checkpoint["epoch_sums"] = (self.epoch_loss, self.epoch_tokens)
+        checkpoint["epoch_sums"] = (self.seen_loss, self.seen_tokens)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.guard.load_state_dict(checkpoint["guard"])
-        self.epoch_loss, self.epoch_tokens = checkpoint["epoch_sums"]
+        self.seen_loss, self.seen_tokens = checkpoint["epoch_sums"]

@@ -69,6 +69,11 @@ def unreached(config: TrainingConfig, total_steps: int) -> list[str]:
             f"halving_start={config.halving_start} {config.halving_unit} is not reached in {total_steps} steps: the "
             "rate stays as it is"
         )
+    if config.validate_every_steps is not None and 0 < total_steps < config.validate_every_steps:
+        found.append(
+            f"validate_every_steps={config.validate_every_steps} is not reached in {total_steps} steps: there is no "
+            "validation but the one at the end"
+        )
     return found
 
 
@@ -85,7 +90,8 @@ def build_schedulers(optimizer: Optimizer, config: TrainingConfig, total_steps: 
         min_lr=config.min_learning_rate,
     )
     schedulers: list[dict[str, Any]] = [
-        {"scheduler": plateau, "interval": "epoch", "monitor": f"validation_{config.monitor}"}
+        # It waits for validations, which are not Lightning's to count: `TranslationModule` moves it.
+        {"scheduler": plateau, "interval": "epoch", "reduce_on_plateau": False}
     ]
     if config.warmup_steps > 1:
         # It multiplies what the plateau left, so the two go together.

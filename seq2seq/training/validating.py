@@ -1,0 +1,31 @@
+"""When a training validates: at the end of every epoch, or every so many steps and at its own end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from seq2seq.config import TrainingConfig
+
+
+def is_validated(trainer: Trainer, config: TrainingConfig, batch_idx: int) -> bool:
+    """Whether the step that comes next, of which this batch is one, is followed by a validation."""
+    last = batch_idx + config.accumulate - batch_idx % config.accumulate >= int(trainer.num_training_batches)
+    if config.validate_every_steps is None:
+        return last
+    is_end = last and trainer.current_epoch + 1 == trainer.max_epochs
+    return is_end or (trainer.global_step + 1) % config.validate_every_steps == 0
+
+
+class ValidateBySteps(Callback):
+    """Lets Lightning validate after steps, which it would count in batches, anew in every epoch."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        batches = batch_idx + 1
+        ends = batches % self.config.accumulate == 0 or batches == int(trainer.num_training_batches)
+        # It validates where the number of the epoch's batches is a multiple of this.
+        trainer.val_check_batch = batches if ends and is_validated(trainer, self.config, batch_idx) else batches + 1

@@ -1,0 +1,76 @@
+"""When a training validates, and what counts validations."""
+
+import re
+from pathlib import Path
+
+import pytest
+from reversing import content, reverse
+from tiny import PAIRS, vocabulary
+
+from seq2seq.training.callbacks import ValidationLine
+
+NEVER_BETTER = {"monitor": "exact_match", "learning_rate": 1e-6}
+
+
+def steps(told: str) -> list[int]:
+    """After which a line told of a validation."""
+    return [int(step) for step in re.findall(r"^epoch \d+/\d+ · step (\d+) ", told, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(
+    ("every", "accumulate", "found"),
+    [
+        (None, 1, [6, 12, 18]),
+        (4, 1, [4, 8, 12, 16, 18]),
+        (6, 1, [6, 12, 18]),
+        (7, 1, [7, 14, 18]),
+        # Two steps an epoch, of four batches and of two.
+        (3, 4, [3, 6]),
+        (100, 4, [6]),
+    ],
+)
+def test_a_training_validates_after_so_many_steps_and_at_its_end(every, accumulate, found, tmp_path, capfd) -> None:
+    reverse(tmp_path / "run", validate_every_steps=every, accumulate=accumulate)
+    told = capfd.readouterr().err
+    assert steps(told) == found
+    assert ("warning: validate_every_steps=100 is not reached in 6 steps" in told) == (every == 100)
+    best = re.search(r"best: epoch (\d+)(?:, step (\d+))?, validation loss", told)
+    assert best
+    assert (best[2] is None) == (every is None)
+    assert every is None or int(best[2]) in found
+
+
+@pytest.mark.parametrize("every", [None, 4, 7])
+def test_each_line_tells_of_the_steps_since_the_last_one(every: int | None, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    tell = ValidationLine.on_validation_end
+
+    def on_validation_end(self, trainer, module):
+        seen.append(module.seen_tokens)
+        tell(self, trainer, module)
+
+    monkeypatch.setattr(ValidationLine, "on_validation_end", on_validation_end)
+    reverse(tmp_path / "run", validate_every_steps=every)
+    assert sum(seen) == 3 * sum(len(ids) + 1 for ids in vocabulary().encode([target for _, target in PAIRS]))
+
+
+def test_the_plateau_counts_validations(tmp_path: Path) -> None:
+    changes = {**NEVER_BETTER, "schedule": "plateau", "plateau_patience": 0}
+    for every, halvings in ((None, 2), (4, 4)):
+        out = reverse(tmp_path / str(every), validate_every_steps=every, **changes)
+        rate = content(out)["optimizer_states"][0]["param_groups"][0]["lr"]
+        assert rate == pytest.approx(1e-6 * 0.5**halvings)
+
+
+def test_early_stopping_counts_validations_and_ends_in_the_middle_of_an_epoch(tmp_path: Path, capfd) -> None:
+    changes = {**NEVER_BETTER, "early_stopping": 2, "validate_every_steps": 5, "max_epochs": 9}
+    out = reverse(tmp_path / "run", **changes)
+    assert steps(capfd.readouterr().err) == [5, 10, 15]
+    assert content(out)["global_step"] == 15
+    reverse(out, **changes)
+    assert "is finished" in capfd.readouterr().err
+
+
+def test_a_trial_validates_once(tmp_path: Path, capfd) -> None:
+    reverse(tmp_path / "run", smoke=True, validate_every_steps=7)
+    assert steps(capfd.readouterr().err) == [2]
