@@ -28,8 +28,8 @@ def test_a_finished_run_folder_speaks_for_itself(tmp_path: Path, monkeypatch: py
     for told in (
         "- BLEU|nrefs:1|case:mixed",
         f"- training: pairs, 12 pairs, {tokens} + {tokens} tokens",
-        f"Trained for {training['epochs']} epochs and {training['steps']} steps",
-        "3 epochs and 6 steps (",
+        f"Trained for {training['steps']} steps, the last in epoch {training['epochs']} (",
+        "6 steps, the last in epoch 3 (",
         "on CPU (",
         "    python recipes/mine.py --out 'a folder'\n",
         "![How the training went](curves.png)",

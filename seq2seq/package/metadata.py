@@ -132,7 +132,7 @@ def _training_lines(training: Mapping[str, Any]) -> list[str]:
         lines.append("")
     if "steps" in training and "epochs" in training:
         told = f"Trained for {_duration(training)} until this model was reached"
-        told += f", {_duration(total)} in all" if isinstance(total, Mapping) else ""
+        told += f"; {_duration(total)} in all" if isinstance(total, Mapping) else ""
         lines += [f"{told}{', on ' + training['machine'] if training.get('machine') else ''}.", ""]
     if averaged := training.get("averaged"):
         lines += [f"Its weights are the mean of those of {len(averaged)} models: {', '.join(averaged)}.", ""]
@@ -145,4 +145,4 @@ def _training_lines(training: Mapping[str, Any]) -> list[str]:
 
 def _duration(facts: Mapping[str, Any]) -> str:
     minutes = f" ({facts['minutes']} minutes)" if "minutes" in facts else ""
-    return f"{facts['epochs']:,} epochs and {facts['steps']:,} steps{minutes}"
+    return f"{facts['steps']:,} steps, the last in epoch {facts['epochs']}{minutes}"
