@@ -270,7 +270,10 @@ def test_bad_models_are_named(cli: Cli, model: Path, tmp_path: Path) -> None:
 
 
 def test_bad_options_are_named(cli: Cli, model: Path) -> None:
-    fails(cli("translate"), "Missing argument", "--help")
+    fails(cli("translate"), "Missing argument", "see seq2seq translate --help")
+    fails(cli("translate", "model", "--beam-size"), "requires an argument", "see seq2seq translate --help")
+    fails(cli("--beam-size"), "No such option", "see seq2seq --help")
+    fails(cli("translat"), "No such command", "see seq2seq --help")
     fails(cli("dance"), "No such command 'dance'")
     fails(cli("translate", model, "--beam-size", "many"), "--beam-size", "'many'")
     fails(cli("translate", model, "--beam-size", "0"), "beam_size", "got 0")

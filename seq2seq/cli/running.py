@@ -34,7 +34,9 @@ def run_app(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
             if not arguments and fault.__class__.__name__ == "NoArgsIsHelpError":  # the message is the help
                 print(message)
                 raise SystemExit(2) from None
-            path = fault.ctx.command_path if fault.ctx else name
+            # Of an option without its value the parser does not tell to which command it belongs.
+            command = f"{name} {arguments[0]}" if len(app.registered_commands) > 1 else name
+            path = fault.ctx.command_path if fault.ctx else command
             message = message.replace("Value error, ", "").rstrip(".")
             raise ConfigError(f"{message}{given(fault)}; see {path} --help") from None
     sys.exit(code)
