@@ -44,6 +44,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.metrics import Judge
 from seq2seq.training import check_run, train
 from seq2seq.translator import report
+from seq2seq.vocabulary import check_symbols
 
 
 class Size(NamedTuple):
@@ -116,6 +117,9 @@ def main(
     validate_every_steps: Annotated[
         int | None, typer.Option(help="Validate after so many steps, not after each epoch: for large corpora.")
     ] = None,
+    symbols: Annotated[
+        list[str], typer.Option("--symbol", help="A token of the text's own, as <2de> in front of what becomes German.")
+    ] = [],  # noqa: B006  # the same
     tokenize: Tokenize = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -154,13 +158,17 @@ def main(
         wandb=wandb,
         smoke=smoke,
     )
+    check_symbols(symbols)
+    if symbols and start is not None:
+        raise ConfigError(f"--from brings its vocabulary, got --symbol {symbols[0]} too; leave it out")
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
     if start is None:
-        vocabulary = joint_vocabulary(pairs, size.subwords, cache=cache, byte_fallback=True, character_coverage=0.9995)
+        options = {"byte_fallback": True, "character_coverage": 0.9995, "symbols": symbols}
+        vocabulary = joint_vocabulary(pairs, size.subwords, cache=cache, **options)
     else:
         vocabulary = package.load(start).source_vocabulary
 

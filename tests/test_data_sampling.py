@@ -75,13 +75,15 @@ ODD = [
 ]
 
 
+@pytest.mark.parametrize("symbols", [(), ("an", "scan", "<S", "▁")])
 @pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.filterwarnings("ignore:this text gives:UserWarning")
-def test_the_surest_draw_is_what_sentencepiece_says(kind: str, fallback: bool) -> None:
+def test_the_surest_draw_is_what_sentencepiece_says(kind: str, fallback: bool, symbols: tuple[str, ...]) -> None:
     """Without merges left out, or at an alpha so high that the most likely division always wins."""
+    options = {"byte_fallback": fallback, "symbols": symbols}
     size = SIZES[kind] + (256 if fallback else 0)
-    vocabulary = Vocabulary.train([text for pair in PAIRS for text in pair], size, kind=kind, byte_fallback=fallback)
+    vocabulary = Vocabulary.train([text for pair in PAIRS for text in pair], size, kind=kind, **options)
     texts = [text for pair in PAIRS for text in pair] + ODD
     surest = vocabulary.sampler(1e4 if kind == "unigram" else 0.0)
     for text, ids in zip(texts, vocabulary.encode(texts), strict=True):

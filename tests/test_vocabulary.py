@@ -25,6 +25,7 @@ HARD_TEXTS = [
     "👩\u200d👩\u200d👧 🏳️\u200d🌈 flags",
     "non\u00a0breaking\u202fspaces\u3000stay",
 ]
+SYMBOLS = ["<2de>", "<2de><2de>", "small", "e", "▁▁", '","', "\u0301"]
 LINES = [f"the {n} small dogs run over {n * n} green hills" for n in range(60)] + HARD_TEXTS
 
 
@@ -34,8 +35,10 @@ def train(lines=LINES, size=400, **options):
         return Vocabulary.train(lines, size, **options)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, "symbols"])
 def vocabulary(request):
+    if request.param == "symbols":
+        return train(symbols=SYMBOLS)
     return train(kind=request.param)
 
 
@@ -188,6 +191,14 @@ def test_no_text(lines):
         {"kind": "word", "byte_fallback": True, "size": 300},
         {"character_coverage": 0.0},
         {"character_coverage": 1.1},
+        {"size": 6, "symbols": ["<2de>", "<2fr>"]},
+        {"symbols": "<2de>"},
+        {"symbols": [""]},
+        {"symbols": ["to German"]},
+        {"symbols": ["to\tGerman"]},
+        {"symbols": ["e\u0301", "é"]},
+        {"symbols": ["<2de>"], "kind": "word"},
+        {"symbols": ["<S>"]},
     ],
 )
 def test_options_that_cannot_be(options):
@@ -326,6 +337,22 @@ def test_the_spellings_of_the_tokens_spell_the_text(vocabulary, bytewise):
 
 def test_a_word_vocabulary_knows_that_it_is_one():
     assert [train(kind=kind).holds_whole_words for kind in KINDS] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+def test_a_symbol_is_one_token_wherever_it_stands(kind):
+    vocabulary = train(kind=kind, symbols=["<2de>", "a,b", "<s>"])
+    for text in ("<2de> the small dogs", "x<2de>y", "<2de><2de>", "<2de>a,b a,b<s><S>"):
+        (ids,) = vocabulary.encode([text])
+        tokens = vocabulary.tokens(ids)
+        for symbol in ("<2de>", "a,b", "<s>"):
+            assert tokens.count(symbol) == text.count(symbol)
+        assert not {BOS_ID, EOS_ID} & set(ids), "it is text still"
+    sampler = vocabulary.sampler(0.1) if kind != "char" else None
+    for seed in range(9 if sampler else 0):
+        ids = sampler.sample("the<2de> small <2de>dogs a,b", seed)
+        assert [token for token in vocabulary.tokens(ids) if token in ("<2de>", "a,b")] == ["<2de>", "<2de>", "a,b"]
+        assert vocabulary.decode([ids]) == ["the<2de> small <2de>dogs a,b"]
 
 
 def test_a_token_is_found_as_it_is_shown(vocabulary):

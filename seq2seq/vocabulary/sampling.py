@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -25,6 +26,9 @@ from seq2seq.vocabulary.canonical import canonical
 
 _UNKNOWN_PENALTY = 10.0
 """SentencePiece's: an unknown character is less likely than the least likely token by this much, in nats."""
+
+_SYMBOL_WEIGHT = 1e6
+"""Of each character of a symbol, in nats: more than whatever a division loses by it."""
 
 _WORDS = 1 << 16
 """Words whose lattices are remembered."""
@@ -50,12 +54,15 @@ class SubwordSampler:
         processor: of a unigram or bpe model.
         alpha: unigram: a division of probability p is drawn with one that grows as p^alpha; bpe: the probability of
             leaving out a merge.
+        symbols: pieces of the model that are never divided.
 
     Raises:
         ConfigError: if `alpha` is none, or the model knows one division of a text alone.
     """
 
-    def __init__(self, processor: sentencepiece.SentencePieceProcessor, alpha: float) -> None:
+    def __init__(
+        self, processor: sentencepiece.SentencePieceProcessor, alpha: float, symbols: Sequence[str] = ()
+    ) -> None:
         self.is_unigram = is_unigram(processor)
         if not (alpha >= 0 and (alpha <= 1 or self.is_unigram)):
             rule = "at least 0" if self.is_unigram else "between 0 and 1"
@@ -69,6 +76,11 @@ class SubwordSampler:
             for i in range(FIRST_FREE_ID, processor.get_piece_size())
             if processor.is_byte(i)
         }
+        # As SentencePiece does: a unigram division has as much of its text in symbols as can be, in as few as can be;
+        # in bpe, of symbols that begin at the same place the longest is taken.
+        self.weights = {symbol: _SYMBOL_WEIGHT * len(symbol) - 1 for symbol in symbols}
+        longest_first = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+        self.symbol = re.compile(f"({longest_first})") if symbols else None
         self.longest = max(map(len, self.ids), default=1)
         self.unknown_score = min(self.scores.values(), default=0.0) - _UNKNOWN_PENALTY
         self.ways = lru_cache(_WORDS)(self.find_ways)
@@ -117,7 +129,7 @@ class SubwordSampler:
                 starts.append(start)
                 ids.append(self.spell(piece) if own is None else (own,))
                 score = self.unknown_score if own is None else self.scores[piece]
-                weights.append(totals[start] + self.alpha * score)
+                weights.append(totals[start] + self.weights.get(piece, self.alpha * score))
             most = max(weights)
             shares = [math.exp(weight - most) for weight in weights]
             total = sum(shares)
@@ -126,22 +138,28 @@ class SubwordSampler:
         return tuple(found)
 
     def divide_bpe(self, word: str, draw: random.Random) -> list[int]:
+        """The symbols of a word, and what is between them by merges."""
+        parts = self.symbol.split(word) if self.symbol else [word]
+        pieces = [piece for part in parts for piece in ([part] if part in self.weights else self.merge(part, draw))]
+        return [i for piece in pieces for i in ([self.ids[piece]] if piece in self.ids else self.spell(piece))]
+
+    def merge(self, text: str, draw: random.Random) -> list[str]:
         """From characters up: each time the best of the merges that are not left out, until none is left."""
-        symbols = list(word)
-        while len(symbols) > 1:
+        pieces = list(text)
+        while len(pieces) > 1:
             best, place = -math.inf, -1
-            for number, score in self.merges(symbols):
+            for number, score in self.merges(pieces):
                 if draw.random() >= self.alpha and score > best:
                     best, place = score, number
             if place < 0:
                 break
-            symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
-        return [i for symbol in symbols for i in ([self.ids[symbol]] if symbol in self.ids else self.spell(symbol))]
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+        return pieces
 
-    def merges(self, symbols: Sequence[str]) -> Iterator[tuple[int, float]]:
+    def merges(self, pieces: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Where two neighbours make a token, and how early it was learnt."""
-        for number in range(len(symbols) - 1):
-            score = self.scores.get(symbols[number] + symbols[number + 1])
+        for number in range(len(pieces) - 1):
+            score = self.scores.get(pieces[number] + pieces[number + 1])
             if score is not None:
                 yield number, score
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import sentencepiece
 
 from seq2seq.config import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID
 from seq2seq.errors import ConfigError, VocabularyError
+from seq2seq.vocabulary.canonical import canonical
 
 Kind = Literal["unigram", "bpe", "char", "word"]
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<S>", "<E>"
 
 
-def check_options(size: int, kind: str, byte_fallback: bool, character_coverage: float) -> None:
+def check_options(
+    size: int, kind: Kind, byte_fallback: bool, character_coverage: float, symbols: Sequence[str]
+) -> None:
     """Refuse what no text could give."""
-    taken = FIRST_FREE_ID + (256 if byte_fallback else 0)
+    taken = FIRST_FREE_ID + (256 if byte_fallback else 0) + len(symbols)
     if size <= taken:
-        tokens = "special tokens and bytes" if byte_fallback else "special tokens"
+        tokens = "special tokens" + (" and bytes" if byte_fallback else "") + (" and symbols" if symbols else "")
         raise ConfigError(f"size must be above the {taken} {tokens}, got {size}; 8000 is usual")
     if size >= 1 << 31:
         raise ConfigError(f"size must be below {1 << 31}, got {size}; 8000 is usual")
@@ -32,11 +35,38 @@ def check_options(size: int, kind: str, byte_fallback: bool, character_coverage:
             "a vocabulary of words cannot spell others by bytes: it would take their ▁ for a letter; "
             "use kind='unigram' or byte_fallback=False"
         )
+    check_symbols(symbols, kind)
     if not 0 < character_coverage <= 1:
         raise ConfigError(f"character_coverage must be above 0 and at most 1, got {character_coverage}; 1 keeps all")
 
 
-def train_model(texts: Iterator[str], size: int, kind: str, byte_fallback: bool, character_coverage: float) -> bytes:
+def check_symbols(symbols: Sequence[str], kind: Kind = "unigram") -> None:
+    """Refuse what could not be one token wherever it stands.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if isinstance(symbols, str):
+        raise ConfigError(f"symbols must be a list of texts, got {symbols!r}; write [{symbols!r}]")
+    if symbols and kind == "word":
+        raise ConfigError("a vocabulary of words has no symbols inside of them; use another kind")
+    for symbol in symbols:
+        if not symbol or " " in canonical(symbol):
+            raise ConfigError(f"a symbol must be a text without spaces, got {symbol!r}")
+        if symbol in (PAD, UNK, BOS, EOS):
+            raise ConfigError(f"a symbol must not be named as a special token is, got {symbol!r}")
+    if len({canonical(symbol) for symbol in symbols}) < len(symbols):
+        raise ConfigError(f"symbols must differ from each other, got {', '.join(symbols)}")
+
+
+def train_model(
+    texts: Iterator[str],
+    size: int,
+    kind: str,
+    byte_fallback: bool,
+    character_coverage: float,
+    symbols: Sequence[str],
+) -> bytes:
     """The content of a `.model` file, learnt from these texts."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -46,6 +76,7 @@ def train_model(texts: Iterator[str], size: int, kind: str, byte_fallback: bool,
         model_type=kind,
         byte_fallback=byte_fallback,
         character_coverage=character_coverage,
+        user_defined_symbols=[canonical(symbol) for symbol in symbols],
         hard_vocab_limit=False,
         normalization_rule_name="identity",
         max_sentence_length=4 * 1000,  # Bytes of a stretch.

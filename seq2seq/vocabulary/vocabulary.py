@@ -36,6 +36,7 @@ import sentencepiece
 from seq2seq.config import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID
 from seq2seq.errors import VocabularyError
 from seq2seq.vocabulary.canonical import FROM_MODEL, STRETCH, canonical, readable
+from seq2seq.vocabulary.pieces import user_defined
 from seq2seq.vocabulary.sampling import SubwordSampler
 from seq2seq.vocabulary.training import BOS, EOS, PAD, UNK, Kind, Reader, check_options, explain, train_model
 
@@ -67,16 +68,19 @@ class Vocabulary:
         kind: Kind = "unigram",
         byte_fallback: bool = False,
         character_coverage: float = 1.0,
+        symbols: Sequence[str] = (),
         hard: bool = False,
     ) -> Vocabulary:
         """Learn a vocabulary from text; the same lines give the same vocabulary.
 
         Args:
             lines: text of one side, or of both chained together for a joint vocabulary.
-            size: tokens, the four special ones included.
+            size: tokens, the four special ones, bytes and symbols included.
             kind: how text is divided. `char` takes the characters there are, at most `size`.
             byte_fallback: spell unknown characters as UTF-8 bytes (256 tokens) instead of `<unk>`.
             character_coverage: share of the running characters that must be in the vocabulary.
+            symbols: pieces of text that are one token wherever they stand, as `<2de>` in front of what is to become
+                German.
             hard: raise, instead of warn, where the text is too small for `size`.
 
         Raises:
@@ -86,13 +90,13 @@ class Vocabulary:
         Warns:
             UserWarning: if the text is too small for `size`; the vocabulary is then the largest that it gives.
         """
-        check_options(size, kind, byte_fallback, character_coverage)
+        check_options(size, kind, byte_fallback, character_coverage, symbols)
         texts = (text for line in lines for text in STRETCH.findall(canonical(line)))
         if (first := next(texts, None)) is None:
             raise VocabularyError("a vocabulary needs text, got none or blank lines alone; give it a corpus")
         reader = Reader(chain([first], texts))
         try:
-            model = train_model(reader, size, kind, byte_fallback, character_coverage)
+            model = train_model(reader, size, kind, byte_fallback, character_coverage, symbols)
         except RuntimeError as error:
             raise reader.fault or explain(error, size) from None
         if reader.fault:
@@ -169,7 +173,7 @@ class Vocabulary:
         Raises:
             ConfigError: if `alpha` cannot be, or the vocabulary knows one division of a text alone.
         """
-        return SubwordSampler(self._processor, alpha)
+        return SubwordSampler(self._processor, alpha, user_defined(self._model))
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The text of each row of ids, whatever they are: special tokens and ids out of range are left out."""
