@@ -54,10 +54,10 @@ def test_each_line_tells_of_the_steps_since_the_last_one(every: int | None, tmp_
     assert sum(seen) == 3 * sum(len(ids) + 1 for ids in vocabulary().encode([target for _, target in PAIRS]))
 
 
-def test_the_plateau_counts_validations(tmp_path: Path) -> None:
+def test_the_plateau_counts_validations_behind_the_warm_up(tmp_path: Path) -> None:
     changes = {**NEVER_BETTER, "schedule": "plateau", "plateau_patience": 0}
-    for every, halvings in ((None, 2), (4, 4)):
-        out = reverse(tmp_path / str(every), validate_every_steps=every, **changes)
+    for every, warmup, halvings in ((None, 0, 2), (4, 0, 4), (4, 7, 3), (4, 8, 3), (4, 9, 2)):
+        out = reverse(tmp_path / f"{every}-{warmup}", validate_every_steps=every, warmup_steps=warmup, **changes)
         rate = content(out)["optimizer_states"][0]["param_groups"][0]["lr"]
         assert rate == pytest.approx(1e-6 * 0.5**halvings)
 

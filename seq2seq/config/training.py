@@ -48,8 +48,8 @@ class TrainingConfig(Config):
     schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halving"] = "constant"
     """The rate after the warm-up. `constant`: as it is; `inverse_sqrt`: falling with 1 / sqrt(step) (Vaswani et al.
     2017); `cosine`: half a cosine that comes to `min_learning_rate` right after the last step (Loshchilov & Hutter
-    2017); `plateau`: lowered whenever validation stops improving; `halving`: halved at regular times (Luong et al.
-    2015)."""
+    2017); `plateau`: lowered whenever validation stops improving, where those in the warm-up do not count; `halving`:
+    halved at regular times (Luong et al. 2015)."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly, with every schedule: the first one already has `learning_rate` /
     `warmup_steps`, the last one all of it."""

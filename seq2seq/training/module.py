@@ -236,7 +236,7 @@ class TranslationModule(LightningModule):
             return
         self.seen_tokens = 0
         self.seen_loss = 0.0
-        for scheduler in self.plateaus():
+        for scheduler in self.plateaus() if self.global_step >= self.training_config.warmup_steps else ():
             scheduler.step(float(self.trainer.callback_metrics[f"validation_{self.training_config.monitor}"]))
 
     def plateaus(self) -> list[ReduceLROnPlateau]:
