@@ -42,7 +42,7 @@ from seq2seq.corpus import ParallelText, check_fields, hold_out, read_places
 from seq2seq.data import ParallelDataModule, joint_vocabulary
 from seq2seq.errors import ConfigError
 from seq2seq.metrics import Judge
-from seq2seq.training import check_run, train
+from seq2seq.training import check_run, train, vector_size
 from seq2seq.translator import report
 from seq2seq.vocabulary import check_symbols
 
@@ -120,6 +120,10 @@ def main(
     symbols: Annotated[
         list[str], typer.Option("--symbol", help="A token of the text's own, as <2de> in front of what becomes German.")
     ] = [],  # noqa: B006  # the same
+    source_vectors: Annotated[
+        Path | None, typer.Option(help="Word vectors as text (GloVe, fastText, BPEmb) for embeddings to begin with.")
+    ] = None,
+    target_vectors: Annotated[Path | None, typer.Option(help="The same for the target's words.")] = None,
     tokenize: Tokenize = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -159,8 +163,10 @@ def main(
         smoke=smoke,
     )
     check_symbols(symbols)
-    if symbols and start is not None:
-        raise ConfigError(f"--from brings its vocabulary, got --symbol {symbols[0]} too; leave it out")
+    vectors = [path for path in (source_vectors, target_vectors) if path is not None]
+    if start is not None and (symbols or vectors):
+        raise ConfigError("--from brings its vocabulary and embeddings, got --symbol or vectors too; leave them out")
+    embedding_size = vector_size(vectors) if vectors else size.embedding
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)
@@ -175,7 +181,7 @@ def main(
     model = ModelConfig(
         source_vocabulary_size=len(vocabulary),
         target_vocabulary_size=len(vocabulary),
-        embedding_size=size.embedding,
+        embedding_size=embedding_size,
         encoder_layers=size.layers,
         encoder_hidden_size=size.hidden // 2,
         bidirectional=True,
@@ -211,6 +217,8 @@ def main(
         restart=restart,
         wandb=wandb,
         start=start,
+        source_vectors=source_vectors,
+        target_vectors=target_vectors,
         languages=languages,
         smoke=smoke,
     )

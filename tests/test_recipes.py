@@ -253,8 +253,12 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_read(recipe
         (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),
         (["--wandb", " "], "--wandb needs the "),
         (["--tokenize", "foo"], "tokenize must be one of none, "),
+        (["--source-vectors", "missing.vec"], "missing.vec: "),
         (["--symbol", "a b"], "a symbol must be a text without spaces, got 'a b'"),
-        (["--symbol", "<2de>", "--from", "x"], "--from brings its vocabulary, got --symbol <2de> too"),
+        (
+            ["--symbol", "<2de>", "--from", "x"],
+            "--from brings its vocabulary and embeddings, got --symbol or vectors too",
+        ),
         (["--languages", "de", "--smoke"], "--languages takes two names, source and target, got de --smoke"),
     ],
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, seed_everything
 
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
+from seq2seq.errors import ConfigError
 from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
@@ -23,6 +25,7 @@ from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import GREEDY, TranslationModule
 from seq2seq.training.processes import in_first_process, say
 from seq2seq.training.start import start_from
+from seq2seq.training.vectors import start_with_vectors
 
 
 def train(
@@ -37,6 +40,8 @@ def train(
     epochs: int | None = None,
     restart: bool = False,
     start: Path | None = None,
+    source_vectors: Path | None = None,
+    target_vectors: Path | None = None,
     search: SearchConfig = GREEDY,
     callbacks: Sequence[Callback] = (),
     languages: tuple[str, str] = ("", ""),
@@ -58,6 +63,7 @@ def train(
             one; not where its rate has fallen towards the last epoch, its models were averaged, or it stopped early.
         restart: start over; states, log and kept models (`models/step_N`) of the training in `out` are removed.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
+        source_vectors, target_vectors: files of word vectors for embeddings to begin with; see `vectors`.
         search: how validation translates.
         callbacks: what else watches, as `diagnostics.GradientFlow`.
         languages: names of source and target language, for the folder's metadata.
@@ -68,8 +74,10 @@ def train(
         ConfigError: if the devices do not exist, or wandb is not installed; if `data` and `training` differ in
             `batch_tokens`, `batch_sentences` or `seed`, or `model` and the vocabularies in their sizes; if the model
             cannot do what is asked for: freezing a part, R-Drop, late dropout, scheduled sampling, or the `search`; if
-            a vocabulary cannot do subword sampling, or sacrebleu not tokenize as asked for.
-        CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept.
+            a vocabulary cannot do subword sampling, or sacrebleu not tokenize as asked for; if vectors are given
+            beside `start`, or of another size than the embeddings.
+        CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept; if vectors
+            cannot be read, or are of other words.
         PackageError: if `start`, or one of the models to be averaged, cannot be read.
         TrainingError: if `out` holds something else, a model without a state to go on from, or a training with other
             settings; if none of its saved states can be used; if `start` is another model; if Weights & Biases cannot
@@ -82,7 +90,12 @@ def train(
     config = training if epochs is None else training.model_copy(update={"max_epochs": epochs})
     data.subword_sampling = config.subword_sampling
     check_batch_tokens(config, data)
-    run = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
+    vectors = source_vectors, target_vectors
+    if start is not None and any(vectors):
+        raise ConfigError(f"start brings its embeddings, got {start} and vectors too; leave one of them out")
+    run: dict[str, Any] = {"processes": devices * nodes, "start": start and str(start), "smoke": smoke}
+    if any(vectors):  # Older states know nothing of them.
+        run["vectors"] = [path and str(path) for path in vectors]
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
     check_folder(out, checkpoints, restart, smoke)
@@ -98,6 +111,8 @@ def train(
         settle(module, data, found.batch_tokens)
     if start is not None and found is None:
         start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
+    if found is None:
+        start_with_vectors(module.model, vectors, (data.source_vocabulary, data.target_vocabulary))
     older = left_by_another(out, checkpoints, start) if found is None else []
     best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
     state = KeepState(checkpoints, config, settings, log)
