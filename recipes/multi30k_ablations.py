@@ -75,6 +75,7 @@ VARIANTS = {
     "subword sampling": Variant(training={"subword_sampling": 0.2}),
     "multi-head additive attention": Variant({"attention": "multi_head_additive"}),
     "a second attention": Variant({"output_attention": True}),
+    "a third decoder layer": Variant({"decoder_layers": 3}),
     "input feeding": Variant({"input_feeding": True}, seeds=3),
     # Older models.
     "Luong et al. 2015": Variant({**STACKS, "attention": "general", "input_feeding": True}),
