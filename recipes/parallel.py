@@ -115,7 +115,10 @@ def main(
     epochs: Epochs = None,
     batch_tokens: Annotated[str | None, typer.Option(help="Tokens of a batch, or auto: what memory holds.")] = None,
     validate_every_steps: Annotated[
-        int | None, typer.Option(help="Validate after so many steps, not after each epoch: for large corpora.")
+        int | None,
+        typer.Option(
+            help="Validate after so many steps, not after each epoch, and stop early by these: for large corpora."
+        ),
     ] = None,
     symbols: Annotated[
         list[str], typer.Option("--symbol", help="A token of the text's own, as <2de> in front of what becomes German.")
@@ -123,7 +126,7 @@ def main(
     source_vectors: Annotated[
         Path | None, typer.Option(help="Word vectors as text (GloVe, fastText, BPEmb) for embeddings to begin with.")
     ] = None,
-    target_vectors: Annotated[Path | None, typer.Option(help="The same for the target's words.")] = None,
+    target_vectors: Annotated[Path | None, typer.Option(help="For tokens that those lack: the target's.")] = None,
     tokenize: Tokenize = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -166,17 +169,18 @@ def main(
     vectors = [path for path in (source_vectors, target_vectors) if path is not None]
     if start is not None and (symbols or vectors):
         raise ConfigError("--from brings its vocabulary and embeddings, got --symbol or vectors too; leave them out")
+    begun = None if start is None else package.load(start)
     embedding_size = vector_size(vectors) if vectors else size.embedding
 
     cache = out / "cache"
     pairs, validation_pairs, test_pairs = read(texts, validation, test, columns, keys, cache)
 
     # Joint, so that names are copied; what is not in it is spelt in bytes, so that nothing is unknown.
-    if start is None:
-        options = {"byte_fallback": True, "character_coverage": 0.9995, "symbols": symbols}
+    if begun is None:
+        options = {"byte_fallback": True, "character_coverage": 0.9995, **({"symbols": symbols} if symbols else {})}
         vocabulary = joint_vocabulary(pairs, size.subwords, cache=cache, **options)
     else:
-        vocabulary = package.load(start).source_vocabulary
+        vocabulary, embedding_size = begun.source_vocabulary, begun.config.embedding_size
 
     model = ModelConfig(
         source_vocabulary_size=len(vocabulary),

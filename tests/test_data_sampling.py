@@ -78,7 +78,7 @@ ODD = [
 @pytest.mark.parametrize("symbols", [(), ("an", "scan", "<S", "▁")])
 @pytest.mark.parametrize("fallback", [False, True])
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-@pytest.mark.filterwarnings("ignore:this text gives:UserWarning")
+@pytest.mark.filterwarnings("ignore:this text gives:UserWarning", "ignore:symbols should occur:UserWarning")
 def test_the_surest_draw_is_what_sentencepiece_says(kind: str, fallback: bool, symbols: tuple[str, ...]) -> None:
     """Without merges left out, or at an alpha so high that the most likely division always wins."""
     options = {"byte_fallback": fallback, "symbols": symbols}

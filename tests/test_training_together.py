@@ -50,14 +50,20 @@ def assert_same_path(one: Path, other: Path) -> None:
     assert scores[0]["bleu"] == scores[1]["bleu"]
 
 
-def test_two_processes_take_the_path_of_one_that_accumulates(tmp_path):
-    assert together(tmp_path / "two", **PLAIN) == [0, 0], (tmp_path / "two.err").read_text()
-    one = reverse(tmp_path / "one", accumulate=2, **PLAIN)
+BY_STEPS = {"validate_every_steps": 2, "early_stopping": 3, "schedule": "plateau", "max_epochs": 2}
+
+
+@pytest.mark.parametrize("changes", [{}, BY_STEPS], ids=["by epochs", "by steps"])
+def test_two_processes_take_the_path_of_one_that_accumulates(changes, tmp_path):
+    settings = {**PLAIN, **changes}
+    assert together(tmp_path / "two", **settings) == [0, 0], (tmp_path / "two.err").read_text()
+    one = reverse(tmp_path / "one", accumulate=2, **settings)
     assert_same_path(one, tmp_path / "two")
     first, second = content(tmp_path / "two")[OURS]["random_states"]
     assert not torch.equal(first["cpu"], second["cpu"]), "each draws dropout of its own"
     told = (tmp_path / "two.err").read_text()
-    assert told.count("epoch 3/3") == told.count("best: epoch") == 1, "one process speaks"
+    end = settings["max_epochs"]
+    assert told.count(f"epoch {end}/{end} · step {3 * end} ") == told.count("best: epoch") == 1, "one process speaks"
     assert "Warning" not in told
 
 

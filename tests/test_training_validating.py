@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from reversing import content, reverse
+from reversing import assert_same, content, reverse
 from tiny import PAIRS, vocabulary
 
 from seq2seq.training.callbacks import ValidationLine
@@ -56,7 +56,7 @@ def test_each_line_tells_of_the_steps_since_the_last_one(every: int | None, tmp_
 
 def test_the_plateau_counts_validations_behind_the_warm_up(tmp_path: Path) -> None:
     changes = {**NEVER_BETTER, "schedule": "plateau", "plateau_patience": 0}
-    for every, warmup, halvings in ((None, 0, 2), (4, 0, 4), (4, 7, 3), (4, 8, 3), (4, 9, 2)):
+    for every, warmup, halvings in ((None, 0, 2), (4, 0, 3), (4, 7, 2), (4, 8, 2), (4, 9, 1)):
         out = reverse(tmp_path / f"{every}-{warmup}", validate_every_steps=every, warmup_steps=warmup, **changes)
         rate = content(out)["optimizer_states"][0]["param_groups"][0]["lr"]
         assert rate == pytest.approx(1e-6 * 0.5**halvings)
@@ -69,6 +69,22 @@ def test_early_stopping_counts_validations_and_ends_in_the_middle_of_an_epoch(tm
     assert content(out)["global_step"] == 15
     reverse(out, **changes)
     assert "is finished" in capfd.readouterr().err
+
+
+def test_early_stopping_waits_for_the_end_of_the_warm_up(tmp_path: Path, capfd) -> None:
+    changes = {**NEVER_BETTER, "early_stopping": 2, "validate_every_steps": 5, "max_epochs": 9, "warmup_steps": 11}
+    reverse(tmp_path / "run", **changes)
+    assert steps(capfd.readouterr().err) == [5, 10, 15, 20, 25]
+
+
+def test_the_validation_at_the_end_does_not_count_in_a_longer_training(tmp_path: Path, capfd) -> None:
+    changes = {**NEVER_BETTER, "schedule": "plateau", "plateau_patience": 0, "early_stopping": 3}
+    for epochs in (1, 9):
+        out = reverse(tmp_path / "run", validate_every_steps=4, max_epochs=epochs, **changes)
+    assert steps(capfd.readouterr().err) == [4, 6, 8, 12, 16]
+    whole = reverse(tmp_path / "whole", validate_every_steps=4, max_epochs=9, **changes)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same({"": content(whole)[part]}, {"": content(out)[part]})
 
 
 def test_a_trial_validates_once(tmp_path: Path, capfd) -> None:

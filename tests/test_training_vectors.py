@@ -57,10 +57,17 @@ def test_a_word_is_no_piece_inside_of_another_but_the_vectors_of_pieces_are(tmp_
     begins = next(token for token in tokens if token.startswith("▁") and token[1:] not in ("", inside))
     words = {inside: numbers(1), begins.removeprefix("▁"): numbers(2)}
     assert vectors_of_tokens(write(tmp_path / "words.vec", words), PIECES) == {PIECES.find(begins): numbers(2)}
-    pieces = write(tmp_path / "pieces.vec", {**words, begins: numbers(3)})
+    pieces = write(tmp_path / "pieces.vec", {inside: numbers(1), begins: numbers(3)})
     found = vectors_of_tokens(pieces, PIECES)
     assert found[PIECES.find(inside)] == numbers(1)
     assert found[PIECES.find(begins)] == numbers(3)
+
+
+def test_a_stray_word_of_the_other_kind_changes_nothing(tmp_path: Path) -> None:
+    words = {"the": numbers(1), "dog": numbers(2), "cat": numbers(3), "▁": numbers(4), "▁dog": numbers(5)}
+    assert vectors_of_tokens(write(tmp_path / "words.vec", words), WORDS)[WORDS.find("▁dog")] == numbers(2)
+    pieces = {f"▁{word}": vector for word, vector in words.items()} | {"the": numbers(6)}
+    assert vectors_of_tokens(write(tmp_path / "pieces.vec", pieces), WORDS)[WORDS.find("▁the")] == numbers(1)
 
 
 def test_words_with_spaces_are_passed_over_and_the_first_of_two_counts(tmp_path: Path) -> None:
@@ -102,6 +109,21 @@ def test_shared_embeddings_take_the_targets_vectors_where_the_source_has_none(tm
             vector = built.output.weight[WORDS.find(word)]
             assert vector.argmax() == direction
             assert torch.count_nonzero(vector) == 1
+
+
+def test_one_file_for_both_sides_of_shared_embeddings(words_file: Path, capfd) -> None:
+    one, both = model("all"), model("all")
+    start_with_vectors(one, (words_file, None), (WORDS, WORDS))
+    start_with_vectors(both, (words_file, words_file), (WORDS, WORDS))
+    assert torch.equal(one.output.weight, both.output.weight)
+    assert f"target embeddings: 0 of {len(WORDS)} tokens" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("heading", ["6 4", "6  4", "6\t4", " 6 4"])
+def test_a_heading_may_be_spaced_as_it_likes(heading: str, tmp_path: Path) -> None:
+    (tmp_path / "a.vec").write_text(f"{heading}\ndog 1 2 3 4\n")
+    assert vector_size([tmp_path / "a.vec"]) == 4
+    assert vectors_of_tokens(tmp_path / "a.vec", WORDS) == {WORDS.find("▁dog"): [1, 2, 3, 4]}
 
 
 @pytest.mark.parametrize(

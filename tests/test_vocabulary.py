@@ -355,6 +355,14 @@ def test_a_symbol_is_one_token_wherever_it_stands(kind):
         assert vocabulary.decode([ids]) == ["the<2de> small <2de>dogs a,b"]
 
 
+def test_a_symbol_that_the_text_has_not_is_told():
+    with pytest.warns(UserWarning, match=r"symbols should occur in the text, and these do not: <2DE>, é$"):
+        Vocabulary.train(["<2de> the dogs run"] * 9, 99, kind="char", symbols=["<2de>", "<2DE>", "é"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Vocabulary.train(["<2de> the dogs e\u0301"] * 9, 99, kind="char", symbols=["<2de>", "é"])
+
+
 def test_a_token_is_found_as_it_is_shown(vocabulary):
     for i, token in enumerate(vocabulary.tokens(range(len(vocabulary)))):
         assert vocabulary.tokens([vocabulary.find(token)]) == [token]

@@ -156,7 +156,8 @@ def temporary_folder() -> Iterator[tuple[Path, list[BaseProcess]]]:
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # Python's
         clear()
-        os._exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # So that a shell sees what has ended it.
+        os.kill(os.getpid(), number)
 
     # What is ignored stays so: nohup lets a command outlast its terminal.
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]

@@ -109,11 +109,11 @@ class TrainingConfig(Config):
     """sacrebleu's tokenizer for validation's BLEU, such as `zh` or `ja-mecab`: whole sentences in a script without
     spaces are seldom equal. `None`: `13a`."""
     validate_every_steps: Size | None = None
-    """Validate after so many steps, again and again, and after the last one: for corpora whose epochs take hours, or
-    seconds. `None`: at the end of every epoch."""
+    """Validate after so many steps, again and again: for corpora whose epochs take hours, or seconds. There is one more
+    at the training's end, which may find the best model but moves no plateau. `None`: at the end of every epoch."""
     early_stopping: Size | None = None
-    """The training ends when this many validations in a row have not brought a better score; `None`: not before
-    `max_epochs`."""
+    """The training ends when this many validations in a row, those in the warm-up aside, have not brought a better
+    score; `None`: not before `max_epochs`."""
     max_skipped_steps: Size = 10
     """Steps with a loss or gradient that is not finite are skipped; this many in a row end the training."""
     save_every_steps: Size | None = None

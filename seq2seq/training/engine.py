@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers.logger import Logger
 
 from seq2seq.config import TrainingConfig
@@ -21,7 +20,7 @@ from seq2seq.training.averaging import MODELS, KeepModels, MovingAverage
 from seq2seq.training.batch_size import FindBatchTokens
 from seq2seq.training.callbacks import GiveBack, KeepBest, ProgressBar, TellUnreached, ValidationLine
 from seq2seq.training.keeping import KeepState
-from seq2seq.training.validating import ValidateBySteps
+from seq2seq.training.validating import EarlyStopping, ValidateBySteps
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -87,10 +86,7 @@ def build_callbacks(config: TrainingConfig, out: Path, best: KeepBest, state: Ke
     if shows_progress():
         callbacks.append(ProgressBar())
     if config.early_stopping is not None:
-        mode = "min" if config.monitor == "loss" else "max"
-        # It counts validations; by itself Lightning's would count epochs, and a validation again in each of them.
-        monitor, patience = f"validation_{config.monitor}", config.early_stopping
-        callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False))
+        callbacks.append(EarlyStopping(config))
     if config.average_models is not None:
         callbacks.append(KeepModels(out / MODELS, config, best))
     if config.ema_decay is not None:

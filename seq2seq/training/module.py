@@ -27,6 +27,7 @@ from seq2seq.training.processes import gather, say
 from seq2seq.training.sampling import check_sampling, parallel_features, stepwise_features, teacher_forcing_ratio
 from seq2seq.training.schedules import build_optimizer, build_schedulers
 from seq2seq.training.start import check_dropout, check_search, check_vocabularies, freeze
+from seq2seq.training.validating import is_counted
 from seq2seq.vocabulary import Vocabulary
 
 GREEDY = SearchConfig(beam_size=1)
@@ -236,7 +237,7 @@ class TranslationModule(LightningModule):
             return
         self.seen_tokens = 0
         self.seen_loss = 0.0
-        for scheduler in self.plateaus() if self.global_step >= self.training_config.warmup_steps else ():
+        for scheduler in self.plateaus() if is_counted(self.trainer, self.training_config) else ():
             scheduler.step(float(self.trainer.callback_metrics[f"validation_{self.training_config.monitor}"]))
 
     def plateaus(self) -> list[ReduceLROnPlateau]:

@@ -94,7 +94,7 @@ def build_schedulers(optimizer: Optimizer, config: TrainingConfig, total_steps: 
         {"scheduler": plateau, "interval": "epoch", "reduce_on_plateau": False}
     ]
     if config.warmup_steps > 1:
-        # It multiplies what the plateau left, so the two go together.
+        # The plateau begins where it ends.
         warmup = LinearLR(optimizer, 1 / config.warmup_steps, total_iters=config.warmup_steps - 1)
         schedulers.insert(0, {"scheduler": warmup, "interval": "step"})
     return schedulers

@@ -18,6 +18,7 @@ import torch
 
 from seq2seq.config import FIRST_FREE_ID
 from seq2seq.corpus import read_text
+from seq2seq.corpus.files import shorten
 from seq2seq.corpus.watching import watched
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.model import Seq2Seq
@@ -48,10 +49,12 @@ def first_size(path: Path, line: str) -> int:
     """What the first line of a file tells of its vectors."""
     fields = line.rstrip(" ").split(" ")
     if is_heading(line):
-        return int(fields[1])
+        return int(line.split()[1])
     if len(fields) > 1 and all(map(is_number, fields[1:])):
         return len(fields) - 1
-    raise CorpusError(f"{path}:1: must be a word and its numbers, divided by spaces; give word vectors as text")
+    raise CorpusError(
+        f"{path}:1: must be a word and its numbers, divided by spaces, got {shorten(line)}; give word vectors as text"
+    )
 
 
 def is_heading(line: str) -> bool:
@@ -87,7 +90,9 @@ def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, list[float]]:
         if len(fields) > size:
             continue  # The word goes on behind a space.
         if len(fields) < size or not all(map(is_number, fields)):
-            raise CorpusError(f"{path}:{number}: must have {size} numbers behind the word; get the file again")
+            raise CorpusError(
+                f"{path}:{number}: must have {size} numbers behind the word, got {shorten(rest)}; get the file again"
+            )
         found[word] = [float(field) for field in fields]
     return found
 
@@ -102,7 +107,9 @@ def vectors_of_tokens(path: Path, vocabulary: Vocabulary) -> dict[int, list[floa
     words = [name.removeprefix(SPACE) if name.startswith(SPACE) else "" for name in names]
     wanted = {*names, *words, *map(str.lower, words)} - {""}
     found = read_vectors(path, wanted)
-    has_subwords = any(word.startswith(SPACE) for word in found)
+    # Either kind of file may hold a few of the other's. In a vocabulary of characters nothing begins a word.
+    begins = [word for word in words if word]
+    has_subwords = not begins or sum(SPACE + word in found for word in begins) > sum(map(found.__contains__, begins))
     chosen = dict[int, list[float]]()
     for number, (name, word) in enumerate(zip(names, words, strict=True), start=FIRST_FREE_ID):
         vector = found.get(name) if has_subwords else found.get(word, found.get(word.lower()))
@@ -138,13 +145,13 @@ def start_with_vectors(
                 f"use others, or ModelConfig(embedding_size={size})"
             )
         chosen = vectors_of_tokens(path, vocabulary)
-        if not any(map(any, chosen.values())):
-            raise CorpusError(f"{path}: has none of the {side} vocabulary's words; give vectors of its language")
-        if table is tables[0]:
-            chosen = {token: vector for token, vector in chosen.items() if token not in done}
-            done.update(chosen)
         vectors = torch.tensor(list(chosen.values()))
+        if not vectors.any():
+            raise CorpusError(f"{path}: has none of the {side} vocabulary's words; give vectors of its language")
+        fresh = [token not in done or table is not tables[0] for token in chosen]
+        tokens = [token for token, is_fresh in zip(chosen, fresh, strict=True) if is_fresh]
+        done.update(tokens)
         with torch.no_grad():
             spread = table[FIRST_FREE_ID:].square().mean().sqrt()
-            table[list(chosen)] = vectors * (spread / vectors.square().mean().sqrt())
-        say(f"{side} embeddings: {len(chosen):,} of {len(vocabulary):,} tokens begin with vectors of {path}")
+            table[tokens] = vectors[fresh] * (spread / vectors.square().mean().sqrt())
+        say(f"{side} embeddings: {len(tokens):,} of {len(vocabulary):,} tokens begin with vectors of {path}")

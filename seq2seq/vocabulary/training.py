@@ -49,14 +49,14 @@ def check_symbols(symbols: Sequence[str], kind: Kind = "unigram") -> None:
     if isinstance(symbols, str):
         raise ConfigError(f"symbols must be a list of texts, got {symbols!r}; write [{symbols!r}]")
     if symbols and kind == "word":
-        raise ConfigError("a vocabulary of words has no symbols inside of them; use another kind")
+        raise ConfigError(f"kind='word' divides no words, got symbols {', '.join(symbols)}; use kind='unigram'")
     for symbol in symbols:
         if not symbol or " " in canonical(symbol):
-            raise ConfigError(f"a symbol must be a text without spaces, got {symbol!r}")
+            raise ConfigError(f"a symbol must be a text without spaces, got {symbol!r}; join its words by _")
         if symbol in (PAD, UNK, BOS, EOS):
-            raise ConfigError(f"a symbol must not be named as a special token is, got {symbol!r}")
+            raise ConfigError(f"a symbol must not be named as a special token is, got {symbol!r}; choose another name")
     if len({canonical(symbol) for symbol in symbols}) < len(symbols):
-        raise ConfigError(f"symbols must differ from each other, got {', '.join(symbols)}")
+        raise ConfigError(f"symbols must differ from each other, got {', '.join(symbols)}; leave one out")
 
 
 def train_model(

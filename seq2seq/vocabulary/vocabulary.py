@@ -88,10 +88,19 @@ class Vocabulary:
             VocabularyError: if there is no text, or `size` is less than the characters need.
 
         Warns:
-            UserWarning: if the text is too small for `size`; the vocabulary is then the largest that it gives.
+            UserWarning: if the text is too small for `size`; the vocabulary is then the largest that it gives. If it
+                holds none of a symbol.
         """
         check_options(size, kind, byte_fallback, character_coverage, symbols)
-        texts = (text for line in lines for text in STRETCH.findall(canonical(line)))
+        unseen = {canonical(symbol): symbol for symbol in symbols}
+
+        def stretches(line: str) -> list[str]:
+            text = canonical(line)
+            for symbol in [symbol for symbol in unseen if symbol in text]:
+                del unseen[symbol]
+            return STRETCH.findall(text)
+
+        texts = (text for line in lines for text in stretches(line))
         if (first := next(texts, None)) is None:
             raise VocabularyError("a vocabulary needs text, got none or blank lines alone; give it a corpus")
         reader = Reader(chain([first], texts))
@@ -102,6 +111,9 @@ class Vocabulary:
         if reader.fault:
             raise reader.fault
         vocabulary = cls(model)
+        if unseen:
+            told = ", ".join(unseen.values())
+            warnings.warn(f"symbols should occur in the text, and these do not: {told}", UserWarning, stacklevel=2)
         if len(vocabulary) < size and (hard or kind != "char"):
             rule = f"this text gives at most {len(vocabulary)} {kind} tokens, got size={size}"
             if hard:
