@@ -302,9 +302,7 @@ def test_a_recipe_begins_with_another_model(tmp_path):
         "parallel.py", "second.tsv", "--preset", "small", "--smoke", "--from", "one", "--out", "x", cwd=tmp_path
     )
     assert result.returncode == 2
-    assert result.stderr.startswith(
-        "error: one: its model must be built like that of this training, got embedding_size"
-    )
+    assert result.stderr.startswith("error: one: its model must be built like that of this training, got encoder_")
     assert result.stderr.count("\n") == 1
 
 
