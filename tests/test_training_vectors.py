@@ -131,6 +131,7 @@ def test_a_heading_may_be_spaced_as_it_likes(heading: str, tmp_path: Path) -> No
     [
         ("", "is empty"),
         ("dog\n", r"bad.vec:1: must be a word and its numbers"),
+        ("6 0\ndog\n", r"bad.vec:1: must be a word and its numbers"),
         ("dog 1 2 3 x\n", r"bad.vec:1: must be a word and its numbers"),
         ("the 1 2 3 4\ndog 1 2 3\n", r"bad.vec:2: must have 4 numbers behind the word"),
         ("the 1 2 3 4\ndog 1 2 3 nan\n", r"bad.vec:2: must have 4 numbers behind the word"),

@@ -47,14 +47,13 @@ def vector_size(paths: Sequence[Path]) -> int:
 
 def first_size(path: Path, line: str) -> int:
     """What the first line of a file tells of its vectors."""
-    fields = line.rstrip(" ").split(" ")
-    if is_heading(line):
-        return int(line.split()[1])
-    if len(fields) > 1 and all(map(is_number, fields[1:])):
-        return len(fields) - 1
-    raise CorpusError(
-        f"{path}:1: must be a word and its numbers, divided by spaces, got {shorten(line)}; give word vectors as text"
-    )
+    _, *numbers = line.rstrip(" ").split(" ")
+    size = int(line.split()[1]) if is_heading(line) else len(numbers)
+    if size < 1 or not (is_heading(line) or all(map(is_number, numbers))):
+        raise CorpusError(
+            f"{path}:1: must be a word and its numbers, divided by spaces, got {shorten(line)}; give vectors as text"
+        )
+    return size
 
 
 def is_heading(line: str) -> bool:

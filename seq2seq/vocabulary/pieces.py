@@ -16,7 +16,8 @@ def user_defined(model: bytes) -> list[str]:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of a protocol buffer's fields; what is no whole number is bytes."""
+    """Numbers and values of a protocol buffer's fields, of the three kinds there are here: whole numbers, and in bytes
+    what is 32 bits long or tells its length."""
     place = 0
     while place < len(message):
         key, place = varint(message, place)
@@ -25,7 +26,7 @@ def fields(message: bytes) -> Iterator[tuple[int, Any]]:
             value, place = varint(message, place)
             yield number, value
             continue
-        size, place = ({1: 8, 5: 4}[wire], place) if wire in (1, 5) else varint(message, place)
+        size, place = (4, place) if wire == 5 else varint(message, place)
         yield number, message[place : place + size]
         place += size
 
