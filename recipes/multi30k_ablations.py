@@ -36,7 +36,9 @@ AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
 NO_DROPOUT = {"embedding_dropout": 0.0, "hidden_dropout": 0.0, "output_dropout": 0.0}
 WIDER = {"decoder_hidden_size": 384, "embedding_dropout": 0.3, "hidden_dropout": 0.4, "output_dropout": 0.4}
 STACKS = {"bidirectional": False, "encoder_layers": 2, "encoder_hidden_size": 384, "decoder_hidden_size": 384}
-FIXED_VECTOR = {**STACKS, "attention": "none"}
+ONE_ATTENTION = {"output_attention": False}
+FEEDING = {"input_feeding": True, **ONE_ATTENTION}
+FIXED_VECTOR = {**STACKS, "attention": "none", **ONE_ATTENTION}
 
 
 class Variant(NamedTuple):
@@ -63,6 +65,7 @@ VARIANTS = {
     "batches four times as large": Variant(
         training={"batch_tokens": 6000, "dropout_start": 196, "warmup_steps": 50, "ema_decay": 0.98}
     ),
+    "without the second attention": Variant(ONE_ATTENTION, seeds=3),
     "general attention": Variant({"attention": "general"}),
     "encoder in one direction": Variant({"bidirectional": False, "encoder_hidden_size": 512}),
     # One measure more.
@@ -74,12 +77,12 @@ VARIANTS = {
     "average of the best 3": Variant(training={"average_models": 3}),
     "subword sampling": Variant(training={"subword_sampling": 0.2}),
     "multi-head additive attention": Variant({"attention": "multi_head_additive"}),
-    "a second attention": Variant({"output_attention": True}),
-    "a third decoder layer": Variant({"decoder_layers": 3}),
-    "input feeding": Variant({"input_feeding": True}, seeds=3),
+    # In place of the second attention.
+    "a third decoder layer": Variant({"decoder_layers": 3, **ONE_ATTENTION}),
+    "input feeding": Variant(FEEDING, seeds=3),
     # Older models.
-    "Luong et al. 2015": Variant({**STACKS, "attention": "general", "input_feeding": True}),
-    "Bahdanau et al. 2015": Variant({"cell": "gru", "attention": "additive", "decoder_layers": 1}),
+    "Luong et al. 2015": Variant({**STACKS, "attention": "general", **FEEDING}),
+    "Bahdanau et al. 2015": Variant({"cell": "gru", "attention": "additive", "decoder_layers": 1, **ONE_ATTENTION}),
     "Sutskever et al. 2014": Variant(FIXED_VECTOR),
     "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}),
 }

@@ -192,6 +192,7 @@ def main(
         decoder_layers=2,
         decoder_hidden_size=size.hidden,
         attention="multi_head",
+        output_attention=True,
         tied_embeddings="all",
         source_word_dropout=size.word_dropout,
         target_word_dropout=size.word_dropout,
