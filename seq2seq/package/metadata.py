@@ -97,10 +97,11 @@ def model_card(metadata: Metadata, parameters: int) -> str:
     source, target = metadata.languages
     direction = f"{source} → {target}" if source and target else "source → target"
     config = metadata.model
+    attention = f"{config.attention}, twice" if config.output_attention else config.attention
     lines = [
         f"# {direction}",
         "",
-        f"A recurrent encoder-decoder of {parameters:,} parameters ({config.cell}, attention: {config.attention}), "
+        f"A recurrent encoder-decoder of {parameters:,} parameters ({config.cell}, attention: {attention}), "
         f"made with {metadata.library}.",
         "",
         "    seq2seq translate THIS_FOLDER < input.txt > output.txt",
