@@ -70,6 +70,7 @@ VARIANTS = {
     "encoder in one direction": Variant({"bidirectional": False, "encoder_hidden_size": 512}),
     # One measure more.
     "R-Drop": Variant(training={"r_drop": 3.0}),
+    "a second encoder layer": Variant({"encoder_layers": 2}),
     "decoder of 384 and more dropout": Variant(WIDER),
     "layer normalisation": Variant({"cell": "lstm_layer_norm"}),
     "word dropout": Variant({"source_word_dropout": 0.1, "target_word_dropout": 0.1}),
