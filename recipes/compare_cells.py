@@ -97,7 +97,7 @@ def run(task: Task, cell: str, out: Path, device: str, restart: bool, smoke: boo
     )
     model = task.model.model_copy(update={"cell": cell})
     train(model, task.training, corpus, out, device=device, restart=restart, smoke=smoke)
-    if not is_reported(out):
+    if not is_reported(out, task.search):
         report(
             out,
             list(task.test.sources()),

@@ -24,7 +24,7 @@ from seq2seq.vocabulary import Vocabulary
 
 LANGUAGES = ("de", "en", "fr", "cs")
 SUBWORDS = 5000
-SEARCH = SearchConfig(beam_size=5, length_penalty="average")
+SEARCH = SearchConfig(beam_size=5, length_penalty="average", alpha=0.6)  # the sweep is in recipes/README.md
 
 
 def read(data: Path, source: str, target: str, tokenised: bool) -> list[ParallelText]:

@@ -136,7 +136,7 @@ def run(
         languages=languages,
         smoke=plan.smoke,
     )
-    if not is_reported(out):
+    if not is_reported(out, SEARCH):
         report(
             out,
             list(test.sources()),

@@ -231,7 +231,7 @@ def main(
         out,
         list(test_pairs.sources()),
         [list(test_pairs.targets())],
-        search=SearchConfig(beam_size=5, length_penalty="average"),
+        search=SearchConfig(beam_size=5, length_penalty="average", alpha=0.6),
         metrics=(Judge("bleu", tokenize=tokenize), "chrf"),
         samples=5,
         commands=[f"head -n 5 {out}/test/source.txt | seq2seq translate {out}"],

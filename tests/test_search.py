@@ -225,7 +225,7 @@ def test_coverage_of_a_token_that_is_never_looked_at_is_finite() -> None:
         ({"samples": 3, "patience": 2.0}, "patience chooses among"),
         ({"samples": 3, "coverage_penalty": 0.2}, "coverage_penalty chooses among"),
         ({"samples": 3, "beam_groups": 5}, "beam_groups chooses among"),
-        ({"length_penalty": "none", "alpha": 0.6}, "alpha does something only with length_penalty 'average' or 'gnmt'"),
+        ({"length_penalty": "none", "alpha": 0.7}, "alpha does something only with length_penalty 'average' or 'gnmt'"),
         ({"diversity": 0.7}, "diversity does something only with beam_groups of at least 2, got diversity=0.7"),
         ({"seed": 3}, "seed does something only with samples, got seed=3; leave it out"),
         ({"max_length_ratio": None, "max_length_margin": 5}, "max_length_margin does something only with max_length_r"),

@@ -420,21 +420,22 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_scores(
     assert "BLEU|" in capsys.readouterr().out
 
 
-def test_a_report_belongs_to_the_weights_it_was_made_of(translator: Translator, tmp_path: Path) -> None:
+def test_a_report_belongs_to_the_weights_and_the_search_it_was_made_of(translator: Translator, tmp_path: Path) -> None:
     model = translator.package.model
     package.save(tmp_path, model, VOCABULARY, VOCABULARY)
-    assert not is_reported(tmp_path)
+    assert not is_reported(tmp_path, SEARCH)
     report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",), smoke=True)
-    assert not is_reported(tmp_path)
+    assert not is_reported(tmp_path, SEARCH)
     assert json.loads((tmp_path / "metrics.json").read_text())["sentences"] == 20
     report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",))
-    assert is_reported(tmp_path)
+    assert is_reported(tmp_path, SEARCH)
+    assert not is_reported(tmp_path, SEARCH.model_copy(update={"alpha": 0.5}))
     torch.manual_seed(1)
     package.save(tmp_path, Seq2Seq(model.config), VOCABULARY, VOCABULARY)
-    assert not is_reported(tmp_path)
+    assert not is_reported(tmp_path, SEARCH)
     for broken in ("{", "[]", "{}"):
         (tmp_path / "metrics.json").write_text(broken)
-        assert not is_reported(tmp_path)
+        assert not is_reported(tmp_path, SEARCH)
 
 
 def test_translating_imports_nothing_of_training(folder: Path) -> None:

@@ -23,8 +23,8 @@ class SearchConfig(Config):
     """Translations that a beam returns for a sentence, best first; fewer where it finds fewer."""
     length_penalty: Literal["none", "average", "gnmt"] = "average"
     """What divides a hypothesis' log-probability: 1, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)."""
-    alpha: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """The exponent of `length_penalty`: a larger one favours longer translations."""
+    alpha: Annotated[float, Field(ge=0, le=10)] = 0.6
+    """The exponent of `length_penalty`: a larger one favours longer translations; 1 with `average` is the mean."""
     word_reward: Weight = 0.0
     """Added to the score for every token; usual with length_penalty='none' (He et al. 2016)."""
     coverage_penalty: Weight = 0.0

@@ -92,12 +92,12 @@ def report(
         "weights": None if smoke else _weights_checksum(translator.package.metadata),
     }
     lines = [str(result) for result in scores.values()]
-    print(f"\n{len(sources):,} test sentences in {seconds:.1f} s")
+    print(f"\n{len(sources):,} test sentences in {seconds:.1f} s ({_told(search)})")
     print("\n".join(lines))
     if not smoke or not (folder / TEST_SET).exists():
         _write_lines(folder / TEST_SET, sources, references, hypotheses)
     _write(folder / METRICS, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-    _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']})")
+    _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']}), {_told(search)}")
     for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
         _show_sample(sources[number], hypotheses[number], [lines_of_one[number] for lines_of_one in references])
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
@@ -105,19 +105,33 @@ def report(
         print(f"  {command}")
 
 
-def is_reported(folder: str | os.PathLike[str]) -> bool:
-    """Whether `metrics.json` tells of the very weights that lie in the folder, on the whole test set."""
+def is_reported(folder: str | os.PathLike[str], search: SearchConfig) -> bool:
+    """Whether `metrics.json` tells of the very weights that lie in the folder, searched with so, on the whole test set.
+
+    Args:
+        folder: the model folder.
+        search: how `report` would translate.
+    """
     try:
-        weights: str | None = json.loads((Path(folder) / METRICS).read_text(encoding="utf-8"))["weights"]
+        told = json.loads((Path(folder) / METRICS).read_text(encoding="utf-8"))
+        weights, searched = told["weights"], told["search"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return weights == _weights_checksum(package.load(folder).metadata)
+    return bool(
+        weights == _weights_checksum(package.load(folder).metadata) and searched == search.model_dump(mode="json")
+    )
 
 
 def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str:
     """What tells whether two scores belong to the same test set: as `cat SOURCES REFERENCES | sha256sum` does."""
     lines = chain(sources, *references)
     return "sha256:" + hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+
+
+def _told(search: SearchConfig) -> str:
+    """The width of the beam, and what else is not as usual: `beam_size=5, alpha=0.6`."""
+    unusual = search.model_dump(exclude_defaults=True)
+    return ", ".join(f"{field}={value}" for field, value in {"beam_size": search.beam_size, **unusual}.items())
 
 
 def _weights_checksum(metadata: Metadata) -> str:
