@@ -9,7 +9,8 @@ from oracles_search import Output, Sentence, ToyNetwork
 from seq2seq.config import SearchConfig
 from seq2seq.search import Hypothesis, search
 
-PENALTIES = [("none", 0.6), ("average", 1.0), ("average", 0.6), ("gnmt", 0.6), ("gnmt", 2.0), ("average", 0.0)]
+USUAL = SearchConfig().alpha
+PENALTIES = [("none", USUAL), ("average", 1.0), ("average", 0.6), ("gnmt", 0.6), ("gnmt", 2.0), ("average", 0.0)]
 
 
 def seeds(few: int, many: int) -> list:

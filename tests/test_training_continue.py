@@ -309,6 +309,8 @@ def test_a_run_of_an_older_version_goes_on(unfinished, capfd):
             ("validation", "seed"),
         ]:
             del settings[part][name]
+        # Told by it, and of no meaning to greedy search.
+        settings["validation"] |= {"length_penalty": "average", "alpha": 1.0}
         torch.save(state, path)
     with pytest.raises(TrainingError, match=r"settings \(training.r_drop: 0.0, now 1.0\)"):
         reverse(unfinished, r_drop=1.0)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -333,9 +334,11 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     texts["translation"] = translator.translate(sources, SEARCH)
     assert test_set == {f"{name}.txt": "".join(f"{line}\n" for line in lines) for name, lines in texts.items()}
     assert "fox → dog" in card
-    assert f"3 sentences ({written['test_set']})" in card
+    told = "beam_size=3, length_penalty=average, alpha=0.6, n_best=2, max_length=6"
+    assert f"3 sentences ({written['test_set']}), {told}:" in card
     assert card.count(written["scores"]["bleu"]["text"]) == 1
     printed = capsys.readouterr().out
+    assert re.search(rf"^3 test sentences in [\d.]+ s \({told}\)$", printed, re.MULTILINE)
     assert written["scores"]["exact_match"]["text"] in printed
     assert translator.translate("a fox", SEARCH) in printed
     assert printed.rstrip().endswith("go")
@@ -423,19 +426,20 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_scores(
 def test_a_report_belongs_to_the_weights_and_the_search_it_was_made_of(translator: Translator, tmp_path: Path) -> None:
     model = translator.package.model
     package.save(tmp_path, model, VOCABULARY, VOCABULARY)
-    assert not is_reported(tmp_path, SEARCH)
-    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",), smoke=True)
-    assert not is_reported(tmp_path, SEARCH)
+    search = SEARCH.model_copy(update={"forbidden_tokens": (5,)})
+    assert not is_reported(tmp_path, search)
+    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=search, metrics=("exact_match",), smoke=True)
+    assert not is_reported(tmp_path, search)
     assert json.loads((tmp_path / "metrics.json").read_text())["sentences"] == 20
-    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=SEARCH, metrics=("exact_match",))
-    assert is_reported(tmp_path, SEARCH)
-    assert not is_reported(tmp_path, SEARCH.model_copy(update={"alpha": 0.5}))
+    report(tmp_path, ["a fox"] * 30, [["dog"] * 30], search=search, metrics=("exact_match",))
+    assert is_reported(tmp_path, search)
+    assert not is_reported(tmp_path, SEARCH)
     torch.manual_seed(1)
     package.save(tmp_path, Seq2Seq(model.config), VOCABULARY, VOCABULARY)
-    assert not is_reported(tmp_path, SEARCH)
+    assert not is_reported(tmp_path, search)
     for broken in ("{", "[]", "{}"):
         (tmp_path / "metrics.json").write_text(broken)
-        assert not is_reported(tmp_path, SEARCH)
+        assert not is_reported(tmp_path, search)
 
 
 def test_translating_imports_nothing_of_training(folder: Path) -> None:

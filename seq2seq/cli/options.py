@@ -67,7 +67,7 @@ class SearchOptions:
     length_penalty: Annotated[
         str, option(BEAM, "none, average or gnmt: what a log-probability is divided by, so that length costs less.")
     ] = "average"
-    alpha: Annotated[float, option(BEAM, "Exponent of the length penalty: a larger one favours longer ones.")] = 0.6
+    alpha: Annotated[float, option(BEAM, "Exponent of the length penalty: a larger one is for longer texts.")] = 0.6
     word_reward: Annotated[float, option(BEAM, "Added to the score for every token.")] = 0.0
     coverage_penalty: Annotated[
         float,

@@ -46,8 +46,8 @@ class ModelConfig(RecurrenceConfig):
     input_feeding: bool = False
     """The step-by-step decoder of Luong et al. (2015): the previous attentional vector joins the next input."""
     output_attention: bool = False
-    """A second attention, from the top decoder layer to the softmax; its weights are those shown. With two decoder
-    layers it brings as much as input feeding, without a loop over the steps: see recipes/README.md."""
+    """A second attention, from the top decoder layer to the softmax. Its weights are what alignments and the coverage
+    penalty see. On Multi30k it brings as much as input feeding, without a loop over the steps: recipes/README.md."""
     tied_embeddings: Literal["none", "decoder", "all"] = "decoder"
     """`decoder`: output layer = target embedding; `all`: the source embedding too, which takes one joint vocabulary
     (Press & Wolf 2017, arXiv:1608.05859)."""

@@ -26,6 +26,9 @@ from seq2seq.training.processes import is_first_process, say
 _CHANGE_NOTHING = {"save_every_steps", "save_every_minutes"}
 """Settings that leave the weights as they are."""
 
+_IDLE_IN_GREEDY = {"length_penalty", "alpha", "word_reward", "coverage_penalty"}
+"""Fields of a search that change no translation with a beam of 1, and so no choice by validation."""
+
 REPLACED = (CONFIG, CARD, WEIGHTS, SOURCE, TARGET, LEXICON, "metrics.json", "curves.png", "test")
 """What a training and its report write into the folder, beside folders of their own."""
 
@@ -66,11 +69,12 @@ def comparable(
     run: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All that the weights of a training depend on."""
+    is_greedy = search.beam_size == 1 and not search.samples
     return {
         "model": model.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude=_CHANGE_NOTHING),
         "data": data.fingerprint(),
-        "validation": search.model_dump(mode="json"),
+        "validation": search.model_dump(mode="json", exclude=_IDLE_IN_GREEDY if is_greedy else None),
         "run": dict(run),
     }
 
@@ -187,11 +191,13 @@ def remove(path: Path) -> None:
 
 
 def completed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an older version saved, with the fields that it did not have: their defaults are what it did."""
+    """Settings that an older version saved, with the fields that it did not have: their defaults are what it did. Those
+    that it told and that change nothing are left out."""
     filled = dict(old)
     for part, kind in CONFIGS.items():
         missing = [name for name in new[part] if name not in old[part]]
-        filled[part] = old[part] | {name: to_jsonable_python(kind.model_fields[name].default) for name in missing}
+        counted = {name: value for name, value in old[part].items() if name in new[part] or name not in _IDLE_IN_GREEDY}
+        filled[part] = counted | {name: to_jsonable_python(kind.model_fields[name].default) for name in missing}
     return filled
 
 

@@ -106,7 +106,7 @@ def report(
 
 
 def is_reported(folder: str | os.PathLike[str], search: SearchConfig) -> bool:
-    """Whether `metrics.json` tells of the very weights that lie in the folder, searched with so, on the whole test set.
+    """Whether `metrics.json` tells of this search with the very weights that lie in the folder, on the whole test set.
 
     Args:
         folder: the model folder.
@@ -117,9 +117,9 @@ def is_reported(folder: str | os.PathLike[str], search: SearchConfig) -> bool:
         weights, searched = told["weights"], told["search"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(
-        weights == _weights_checksum(package.load(folder).metadata) and searched == search.model_dump(mode="json")
-    )
+    if searched != search.model_dump(mode="json"):
+        return False
+    return bool(weights == _weights_checksum(package.load(folder).metadata))
 
 
 def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str:
@@ -129,9 +129,13 @@ def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str
 
 
 def _told(search: SearchConfig) -> str:
-    """The width of the beam, and what else is not as usual: `beam_size=5, alpha=0.6`."""
+    """Beam, length penalty and what else is not as usual: `beam_size=5, length_penalty=average, alpha=0.6`."""
+    fields = search.model_dump()
+    told = [] if search.samples else ["beam_size"]
+    if search.beam_size > 1 and not search.samples:
+        told += ["length_penalty"] if search.length_penalty == "none" else ["length_penalty", "alpha"]
     unusual = search.model_dump(exclude_defaults=True)
-    return ", ".join(f"{field}={value}" for field, value in {"beam_size": search.beam_size, **unusual}.items())
+    return ", ".join(f"{field}={fields[field]}" for field in dict.fromkeys([*told, *unusual]))
 
 
 def _weights_checksum(metadata: Metadata) -> str:
