@@ -319,6 +319,18 @@ def test_a_run_of_an_older_version_goes_on(unfinished, capfd):
     assert_same(content(reverse(unfinished.parent / "whole")), content(unfinished))
 
 
+def test_validation_by_a_beam_with_another_length_penalty_is_refused(tmp_path):
+    def trained(alpha: float) -> Path:
+        config, search = training_config(max_epochs=1), SearchConfig(beam_size=2, alpha=alpha)
+        data = data_module(tmp_path / "cache", config)
+        return train(model_config(), config, data, tmp_path / "out", device="cpu", search=search)
+
+    trained(0.6)
+    trained(0.6)
+    with pytest.raises(TrainingError, match=r"settings \(validation.alpha: 0.6, now 1.0\)"):
+        trained(1.0)
+
+
 def test_other_data_is_refused(unfinished, monkeypatch):
     monkeypatch.setattr("tiny.PAIRS", [("ab", "ba"), ("ba", "ab")] * 3)
     with pytest.raises(TrainingError, match=r"data.training text: \w+, now \w+; data.validation text"):

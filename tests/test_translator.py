@@ -378,6 +378,19 @@ def test_a_report_leaves_no_older_test_set_and_a_trial_a_full_one(translator: Tr
     assert (tmp_path / "test" / "source.txt").read_text() == "lazy\n" * 30
 
 
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        (SearchConfig(beam_size=1), "beam_size=1"),
+        (SearchConfig(length_penalty="none"), "beam_size=5, length_penalty=none, alpha=0.6"),
+        (SearchConfig(samples=2, seed=3), "samples=2, seed=3"),
+    ],
+)
+def test_a_report_tells_how_it_searched(search: SearchConfig, told: str, folder: Path, capsys) -> None:
+    report(folder, ["a fox"], [["dog"]], search=search, smoke=True)
+    assert f" s ({told})\n" in capsys.readouterr().out
+
+
 def test_a_report_removes_nothing_that_no_report_has_made(translator: Translator, tmp_path: Path) -> None:
     package.save(tmp_path, translator.package.model, VOCABULARY, VOCABULARY)
     report(tmp_path, ["a fox"], [["dog"], ["fox"], ["a"]], search=SEARCH)

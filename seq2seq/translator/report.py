@@ -130,12 +130,9 @@ def checksum(sources: Sequence[str], references: Sequence[Sequence[str]]) -> str
 
 def _told(search: SearchConfig) -> str:
     """Beam, length penalty and what else is not as usual: `beam_size=5, length_penalty=average, alpha=0.6`."""
-    fields = search.model_dump()
-    told = [] if search.samples else ["beam_size"]
-    if search.beam_size > 1 and not search.samples:
-        told += ["length_penalty"] if search.length_penalty == "none" else ["length_penalty", "alpha"]
-    unusual = search.model_dump(exclude_defaults=True)
-    return ", ".join(f"{field}={fields[field]}" for field in dict.fromkeys([*told, *unusual]))
+    beam = {"beam_size"} if search.beam_size == 1 else {"beam_size", "length_penalty", "alpha"}
+    told = search.model_dump(include=set() if search.samples else beam) | search.model_dump(exclude_defaults=True)
+    return ", ".join(f"{field}={value}" for field, value in told.items())
 
 
 def _weights_checksum(metadata: Metadata) -> str:
