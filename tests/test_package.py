@@ -94,7 +94,7 @@ def test_the_metadata_is_kept(tmp_path: Path) -> None:
     assert "de → en" in card
     assert "BLEU|x = 1.0" in card
     assert "attention: general)" in card
-    package.save(tmp_path, build(SMALL.model_copy(update={"output_attention": True})), VOCABULARY, VOCABULARY)
+    package.save(tmp_path, build(SMALL.model_copy(update={"output_attention": True})), SOURCE, TARGET)
     assert "attention: general, twice)" in (tmp_path / "README.md").read_text()
     save(tmp_path, card="my card")
     assert (tmp_path / "README.md").read_text() == "my card"
