@@ -85,6 +85,10 @@ def configure(vocabulary: Vocabulary, seed: int = 1) -> tuple[ModelConfig, Train
                                                          38.1  38.5  38.6  38.5  38.7
             the same, seed 1, and two attentions:        24.7  33.2  33.3  34.4  35.5  36.1  37.3  38.2  39.1  38.8
                 what is below                            39.5  39.4  39.6  39.6  39.5
+            the same, seed 2                             25.3  34.1  32.7  34.3  35.4  36.8  37.7  38.2  38.7  39.0
+                                                         38.8  39.3  39.3  39.4  39.4
+            the same, seed 3                             25.5  32.9  32.8  34.3  35.7  36.6  37.7  38.0  38.7  38.9
+                                                         39.1  39.3  39.5  39.5  39.4
             and input feeding, 15 epochs                 24.4  32.9  (stopped: twice the time)
             and nothing else, 15 epochs                  24.6  33.1  (not finished)
         embeddings and encoder of 128, the same          16.5  27.9  30.3  30.9  (given up)
