@@ -70,7 +70,7 @@ PRESETS = {
     "low_resource": Size(
         2000, 256, 384, 1, 0.4, 2e-3, 1000, epochs=40, embedding_dropout=0.2, word_dropout=0.1, patience=8
     ),
-    "tiny": Size(4000, 128, 256, 1, 0.3, 2e-3, 2000),  # some ten thousand
+    "tiny": Size(4000, 256, 384, 1, 0.3, 2e-3, 2000),  # some ten thousand
     "small": Size(8000, 256, 512, 2, 0.3, 1e-3, 4000),  # some hundred thousand
     "base": Size(16000, 512, 1024, 3, 0.1, 5e-4, 16000),  # millions, on a GPU
 }
