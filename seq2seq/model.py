@@ -135,8 +135,13 @@ class Seq2Seq(nn.Module):
         target: Int[Tensor, "batch target_steps"],
     ) -> Float[Tensor, "batch target_steps features"]:
         """What `classify` turns into logits; a loss that skips padding selects rows in between."""
-        state = self.start(self.encode(source, source_lengths))
-        features: Tensor = self.decoder(shift_right(target), state).features
+        return self.read(target, self.start(self.encode(source, source_lengths)))
+
+    def read(
+        self, target: Int[Tensor, "batch target_steps"], start: DecoderState
+    ) -> Float[Tensor, "batch target_steps features"]:
+        """The same from what `start` gave, which the decoder leaves as it is."""
+        features: Tensor = self.decoder(shift_right(target), start).features
         return features
 
     def log_probs(self, features: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows vocabulary"]:

@@ -50,6 +50,13 @@ def test_values_beyond_what_can_be_computed_are_refused(values: dict[str, object
             make()
 
 
+def test_residual_needs_a_second_layer() -> None:
+    sizes = {"source_vocabulary_size": 9, "target_vocabulary_size": 9, "residual": True, "encoder_layers": 1}
+    with pytest.raises(ConfigError, match="residual adds a layer's input to its output from layer 2 on, got one layer"):
+        ModelConfig(**sizes, decoder_layers=1)
+    assert ModelConfig(**sizes, decoder_layers=2).residual_from == 1
+
+
 def test_what_is_no_configuration_is_one_line() -> None:
     for text, message in (("{", "ModelConfig Invalid JSON"), ("[]", r"ModelConfig must be an object, got \[\]")):
         with pytest.raises(ConfigError, match=message) as caught:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reversing import reverse
 
 from seq2seq.config import EOS_ID
 from seq2seq.corpus import Limits, from_pairs, read_tsv
@@ -207,6 +208,30 @@ def test_the_cache_holds_one_epoch(vocabularies: dict[str, Vocabulary], tmp_path
     for epoch in range(3):
         epoch_of(batches, epoch)
         assert len(list(tmp_path.iterdir())) == 2  # The best division, and that of this epoch.
+
+
+def test_a_run_that_goes_on_draws_its_own_epoch_alone(
+    vocabularies: dict[str, Vocabulary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = data(vocabularies["bpe"], tmp_path).train_dataloader()
+    drawn, write = [], sampling.SampledEpochs.write
+    watched = lambda self, part, epoch: drawn.append(epoch) or write(self, part, epoch)  # noqa: E731
+    monkeypatch.setattr(sampling.SampledEpochs, "write", watched)
+    again = data(vocabularies["bpe"], tmp_path).train_dataloader()
+    assert epoch_of(again, 3) == epoch_of(first, 3)
+    assert len(again) == len(first)
+    assert drawn == [3]
+    # Another alpha or seed has another count.
+    _ = data(vocabularies["bpe"], tmp_path, alpha=0.4).train_dataloader()
+    _ = data(vocabularies["bpe"], tmp_path, seed=2).train_dataloader()
+    assert drawn == [3, 0, 0]
+
+
+def test_a_finished_training_leaves_none_of_its_draws(tmp_path: Path) -> None:
+    reverse(tmp_path / "run", subword_sampling=0.3, max_epochs=2)
+    plain = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    reverse(tmp_path / "other", subword_sampling=0.3, max_epochs=2, seed=5)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == plain
 
 
 def test_a_text_that_changes_between_epochs_is_refused(vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_a_crash_of_the_first_save_leaves_no_model(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(PackageError, match=r"cannot be written \(No space left on device\)"):
         save(tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())  # No part of it keeps the room that others need.
     with pytest.raises(PackageError, match=r"is not a model folder, it has no config\.json"):
         package.load(tmp_path / "model")
 

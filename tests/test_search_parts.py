@@ -11,6 +11,7 @@ from seq2seq.config import BOS_ID, EOS_ID, PAD_ID, SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq
 from seq2seq.search import EnsembleState, ensemble_step, search, topk
+from seq2seq.search.rules import Rules
 
 
 @pytest.mark.parametrize("few", [0, topk.FEW])
@@ -157,3 +158,14 @@ def test_a_model_without_attention_is_refused_coverage() -> None:
         state = model.start(model.encode(torch.tensor([[4, 5, EOS_ID]]), lengths))
     with pytest.raises(ConfigError, match="coverage_penalty needs a model with attention"):
         search(model.step, state, lengths - 1, SearchConfig(coverage_penalty=0.1))
+
+
+def test_rules_copy_only_where_they_have_a_say() -> None:
+    log_probs, history = torch.randn(2, 9).log_softmax(dim=-1), torch.tensor([[5, 6, 7, 8], [8, 7, 6, 5]])
+    begin = Rules.of(SearchConfig(), [(5, 6), ()], torch.device("cpu"))
+    no_repeat = Rules.of(SearchConfig(no_repeat_ngram=3), None, torch.device("cpu"))
+    for rules, last in ((begin, 1), (no_repeat, None)):
+        for length in range(4):
+            applied = rules.apply(log_probs, history[:, :length], length, sentences=2)
+            has_a_say = length <= last if last is not None else length >= 3
+            assert (applied is not log_probs) == has_a_say

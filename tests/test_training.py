@@ -55,6 +55,21 @@ def test_no_gradient_is_computed_where_none_is_asked_for(monkeypatch: pytest.Mon
         assert len(products) == count
 
 
+@pytest.mark.parametrize("learn", [(True, False, False), (False, True, True), (True, False, True)])
+def test_the_loss_of_a_frozen_output_layer(learn: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts that learn get their gradients, and for the others no product is made."""
+    products, add_product = [], loss.add_product
+    monkeypatch.setattr(loss, "add_product", lambda *factors: products.append(add_product(*factors)))
+    torch.manual_seed(0)
+    shapes = [(3, 5), (7, 5), (7,)]
+    parts = [torch.randn(shape, requires_grad=needed) for shape, needed in zip(shapes, learn, strict=True)]
+    learning, targets = [part for part in parts if part.requires_grad], torch.tensor([1, 2, 3])
+    found = torch.autograd.grad(linear_cross_entropy(*parts, targets).smoothed, learning)
+    slow = torch.autograd.grad(F.cross_entropy(F.linear(*parts), targets, reduction="sum"), learning)
+    torch.testing.assert_close(found, slow)
+    assert len(products) == 1 + sum(learn[:2])
+
+
 def rates(config: TrainingConfig, steps: int) -> list[float]:
     """The learning rate at each step."""
     optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], config)

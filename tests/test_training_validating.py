@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from reversing import assert_same, content, reverse
-from tiny import PAIRS, vocabulary
+from tiny import PAIRS, fit, training_config, vocabulary
 
+from seq2seq.encoder import Encoded
+from seq2seq.model import Seq2Seq
 from seq2seq.training.callbacks import ValidationLine
 
 NEVER_BETTER = {"monitor": "exact_match", "learning_rate": 1e-6}
@@ -15,6 +18,18 @@ NEVER_BETTER = {"monitor": "exact_match", "learning_rate": 1e-6}
 def steps(told: str) -> list[int]:
     """After which a line told of a validation."""
     return [int(step) for step in re.findall(r"^epoch \d+/\d+ · step (\d+) ", told, re.MULTILINE)]
+
+
+def test_validation_reads_each_source_once(tmp_path, monkeypatch) -> None:
+    encode, read = Seq2Seq.encode, []
+
+    def watched(model: Seq2Seq, *source: torch.Tensor) -> Encoded:
+        read.append(model.training)
+        return encode(model, *source)
+
+    monkeypatch.setattr(Seq2Seq, "encode", watched)
+    fit(tmp_path, training_config(max_epochs=1))
+    assert (read.count(True), read.count(False)) == (2, 2)  # Batches of training and of validation.
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,10 @@ class ModelConfig(RecurrenceConfig):
                 "hidden_dropout needs several layers or annotations to act on, got "
                 f"{self.hidden_dropout}, one layer each and attention='none'; use output_dropout"
             )
+        if self.residual and self.encoder_layers == self.decoder_layers == 1:
+            raise ValueError(
+                "residual adds a layer's input to its output from layer 2 on, got one layer each; leave it out"
+            )
         if self.bridge == "copy" and encoder != decoder:
             raise ValueError(
                 "bridge='copy' needs an encoder (both directions) as wide as the decoder, "

@@ -166,6 +166,7 @@ class ParallelDataModule(LightningDataModule):
         self.limits = limits
         self.workers = workers
         self.subword_sampling: float | None = None
+        self.sampled: SampledEpochs | None = None
 
     @cached_property
     def validation_pairs(self) -> list[Pair]:
@@ -220,11 +221,17 @@ class ParallelDataModule(LightningDataModule):
         """The batches of this rank, which follow the trainer's epochs."""
         rank, ranks = self._rank()
         per_step = ranks * (self.trainer.accumulate_grad_batches if self.trainer else 1)
-        tokens, budget, sampled = self.train_tokens, self.budget, self._sampled(per_step)
+        tokens, budget = self.train_tokens, self.budget
+        self.sampled = sampled = self._sampled(per_step)
         name = f"batches-{budget.tokens}-{budget.sentences}-{per_step}"
         count = sampled.count if sampled else tokens.fact(name, lambda: batch_count(tokens.lengths, budget, per_step))
         plan = partial(batch_plan, tokens.lengths, budget, self.seed, batches_per_step=per_step, count=count)
         return Batches(tokens, plan, count // ranks, rank, ranks, self._epoch, sampled)
+
+    def remove_samples(self) -> None:
+        """Remove what subword sampling drew for the last epoch, once the training is finished."""
+        if self.sampled is not None:
+            self.sampled.remove()
 
     def val_dataloader(self) -> Batches:
         """The batches of this rank, the same every time."""

@@ -66,8 +66,14 @@ class SampledEpochs:
         self.seed = seed
         self.batches_per_step = batches_per_step
         self.folder: Path | None = None
-        first = self.draw(0).lengths
-        self.count = max(batch_count(lengths, budget, batches_per_step) for lengths in (plain.lengths, first))
+        # Kept, so that a run which goes on need not draw the first epoch again.
+        name = f"sampled-batches-{alpha}-{seed}-{budget.tokens}-{budget.sentences}-{batches_per_step}"
+        self.count = plain.fact(name, self.most_batches)
+
+    def most_batches(self) -> int:
+        """Batches of the best division or of the first epoch's, whichever needs more."""
+        both = (self.plain.lengths, self.draw(0).lengths)
+        return max(batch_count(lengths, self.budget, self.batches_per_step) for lengths in both)
 
     def epoch(self, number: int) -> tuple[Tokens, list[Indices]]:
         """The tokens of an epoch, counted from 0, and its batches."""
@@ -89,11 +95,15 @@ class SampledEpochs:
         # Of the processes that share a disk one draws; the others wait for it.
         with alone_in(self.cache):
             tokens = keep_tokens(folder, lambda part: self.write(part, epoch))
-        if self.folder is not None and self.folder != folder:
-            # What is mapped stays readable for a process that still reads it.
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder != folder:
+            self.remove()
         self.folder = folder
         return tokens
+
+    def remove(self) -> None:
+        """Remove the tokens of the current epoch; for a process that still reads them they stay mapped."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, part: Path, epoch: int) -> None:
         """Draw all pairs of an epoch."""

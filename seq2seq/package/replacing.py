@@ -82,14 +82,18 @@ def replace_files(folder: Path, contents: Mapping[str, bytes], without: Collecti
             raise IsADirectoryError(EISDIR, f"{path.name}: {os.strerror(EISDIR)}")
     unfinished = folder / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for name, content in contents.items():
-        with (unfinished / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync(unfinished)
-    unfinished.rename(folder / SAVED)  # From here on the new files count.
+    try:
+        unfinished.mkdir()
+        for name, content in contents.items():
+            with (unfinished / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync(unfinished)
+        unfinished.rename(folder / SAVED)  # From here on the new files count.
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # On a full disk a part of a model would keep the room it lacks.
+        raise
     _sync(folder)
     _finish(folder)
     for name in without:

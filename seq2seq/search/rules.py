@@ -52,7 +52,7 @@ class Rules:
         length: int,
         sentences: int,
     ) -> Float[Tensor, "rows vocabulary"]:
-        """The same with -inf where a token may not follow: a copy, or itself where there are no rules.
+        """The same with -inf where a token may not follow: a copy, or itself where no rule has a say.
 
         Args:
             next_log_probs: of the next token; the rows are sentences times any width.
@@ -60,7 +60,9 @@ class Rules:
             length: how many there are.
             sentences: how many.
         """
-        if self.forbidden is None and not self.no_repeat and self.prefixes is None:
+        repeats = bool(self.no_repeat) and length >= self.no_repeat
+        begins = self.prefixes is not None and length < self.prefixes.shape[1]
+        if self.forbidden is None and not repeats and not begins:
             return next_log_probs
         if length == 0:
             check_vocabulary(self.forbidden, next_log_probs.shape[1], "forbidden_tokens")
@@ -68,9 +70,9 @@ class Rules:
         allowed = next_log_probs.to(torch.float32, copy=True)
         if self.forbidden is not None:
             allowed[:, self.forbidden] = -torch.inf
-        if self.no_repeat and history is not None:
+        if repeats and history is not None:
             forbid_repetition(allowed, history.reshape(len(allowed), -1), self.no_repeat)
-        if self.prefixes is not None and length < self.prefixes.shape[1]:
+        if self.prefixes is not None and begins:
             given = self.prefixes[:, length].repeat_interleave(len(allowed) // sentences)
             (rows,) = (given >= 0).nonzero(as_tuple=True)
             allowed[rows] = -torch.inf

@@ -57,8 +57,10 @@ class LinearCrossEntropy(torch.autograd.Function):
         product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         loss_dtype = torch.promote_types(weight.dtype, torch.float32)
         sum_dtype = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no float64.
-        needs_gradient = learns and any(ctx.needs_input_grad)
-        gradients = [torch.zeros_like(part) for part in (features, weight, bias)] if needs_gradient else []
+        of_features, of_weight, of_bias = (
+            torch.zeros_like(part) if learns and needed else None
+            for part, needed in zip((features, weight, bias), ctx.needs_input_grad, strict=False)
+        )
         block = block_rows(vocabulary, device)
         smoothed, plain = features.new_zeros((), dtype=sum_dtype), features.new_zeros((), dtype=sum_dtype)
         cast_features, cast_weight = features.to(product_dtype), weight.to(product_dtype)
@@ -70,13 +72,14 @@ class LinearCrossEntropy(torch.autograd.Function):
                 losses, logits_gradient = block_losses(logits, targets[part], smoothing, alpha)
                 smoothed += losses.smoothed
                 plain += losses.plain
-                if needs_gradient:
-                    features_gradient, weight_gradient, bias_gradient = gradients
-                    cast_gradient = logits_gradient.to(product_dtype)
-                    add_product(features_gradient[part], cast_gradient, cast_weight)
-                    add_product(weight_gradient, cast_gradient.t(), cast_features[part])
-                    bias_gradient += logits_gradient.sum(dim=0)
-        ctx.save_for_backward(*gradients)
+                cast_gradient = logits_gradient.to(product_dtype)
+                if of_features is not None:
+                    add_product(of_features[part], cast_gradient, cast_weight)
+                if of_weight is not None:
+                    add_product(of_weight, cast_gradient.t(), cast_features[part])
+                if of_bias is not None:
+                    of_bias += logits_gradient.sum(dim=0)
+        ctx.save_for_backward(of_features, of_weight, of_bias)
         plain = plain.to(loss_dtype)
         ctx.mark_non_differentiable(plain)
         return smoothed.to(loss_dtype), plain
@@ -84,7 +87,8 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         of_smoothed, _ = outer
-        return *(gradient * of_smoothed for gradient in ctx.saved_tensors), None, None, None, None
+        gradients = [part if part is None else part * of_smoothed for part in ctx.saved_tensors]
+        return *gradients, None, None, None, None
 
 
 def block_rows(vocabulary: int, device: str) -> int:

@@ -106,8 +106,14 @@ class TranslationModule(LightningModule):
             true_share: of the tokens that the decoder reads; it draws the others itself (scheduled sampling).
             r_drop: R-Drop's alpha. Unless it is 0, every sentence is read twice; the losses are the means over both.
         """
+        features = self.features(batch.repeat(2 if r_drop else 1), true_share)
+        return self.losses_of(features, batch, label_smoothing, r_drop)
+
+    def losses_of(
+        self, features: Tensor, batch: Batch, label_smoothing: float, r_drop: float = 0.0
+    ) -> tuple[Losses, int]:
+        """The same from what the output layer reads, `[batch * copies, steps, features]`."""
         copies = 2 if r_drop else 1
-        features = self.features(batch.repeat(copies), true_share)
         is_token = batch.target != PAD_ID
         # The copies of a token become neighbours, and padding is left out:
         # [batch * copies, steps, f] -> [batch, steps, copies, f] -> [tokens, copies, f] -> [tokens * copies, f]
@@ -204,11 +210,12 @@ class TranslationModule(LightningModule):
         self.validation_sums = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        losses, tokens = self.losses(batch, label_smoothing=0.0)
+        # Read once, for the loss and the search.
+        state = self.model.start(self.model.encode(batch.source, batch.source_lengths))
+        losses, tokens = self.losses_of(self.model.read(batch.target, state), batch, label_smoothing=0.0)
         indices = batch.indices.tolist()
         # By the batch's first pair, so that a batch which several processes were given counts once.
         self.validation_sums[indices[0]] = (float(losses.plain), tokens)
-        state = self.model.start(self.model.encode(batch.source, batch.source_lengths))
         # Search counts source tokens without `<E>`.
         found = search(self.model.step, state, batch.source_lengths - 1, self.search_config)
         texts = self.target_vocabulary.decode([hypotheses[0].tokens for hypotheses in found])

@@ -60,7 +60,8 @@ def train(
         device: auto, cpu, gpu (or cuda), mps.
         devices, nodes: processes of each machine, and machines, that train together (DDP).
         epochs: instead of `training.max_epochs`. A finished training goes on with more of them, and is then the longer
-            one; not where its rate has fallen towards the last epoch, its models were averaged, or it stopped early.
+            one (with the validation that ended it besides, where validation is by steps); not where its rate has fallen
+            towards the last epoch, its models were averaged, or it stopped early.
         restart: start over; states, log and kept models (`models/step_N`) of the training in `out` are removed.
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         source_vectors, target_vectors: files of word vectors for embeddings to begin with; see `vectors`.
@@ -137,6 +138,7 @@ def train(
         if not smoke:
             in_first_process(trainer, partial(best.finish, trainer, log.path))
             in_first_process(trainer, checkpoints.finish)
+    data.remove_samples()
     close(loggers)
     best.say()
     return out
