@@ -215,7 +215,11 @@ def test_a_run_that_goes_on_draws_its_own_epoch_alone(
 ) -> None:
     first = data(vocabularies["bpe"], tmp_path).train_dataloader()
     drawn, write = [], sampling.SampledEpochs.write
-    watched = lambda self, part, epoch: drawn.append(epoch) or write(self, part, epoch)  # noqa: E731
+
+    def watched(self: sampling.SampledEpochs, part: Path, epoch: int) -> None:
+        drawn.append(epoch)
+        write(self, part, epoch)
+
     monkeypatch.setattr(sampling.SampledEpochs, "write", watched)
     again = data(vocabularies["bpe"], tmp_path).train_dataloader()
     assert epoch_of(again, 3) == epoch_of(first, 3)
