@@ -81,7 +81,7 @@ class Tokens:
         self._chunk_starts = np.array(starts)
 
     def fact(self, name: str, compute: Callable[[], int]) -> int:
-        """A number that these tokens and its name decide and that is slow to find: kept beside them for the next time."""
+        """A number that these tokens and its name decide and that is slow to find: kept beside them for later."""
         path = self.folder / f"{name}.json"
         try:
             return int(json.loads(path.read_text(encoding="utf-8")))
