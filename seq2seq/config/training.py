@@ -34,7 +34,8 @@ class TrainingConfig(Config):
     """Batches of one step on each process; the loss is the mean over all their target tokens, as if they were one
     batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What products are computed in, recurrent ones included; weights, optimiser, softmax and loss stay in float32."""
+    """What products are computed in, recurrent ones included, and with them the gates and states of the recurrence: in
+    bfloat16 a forget gate above 0.998 is 1. Weights, optimiser, softmax and loss stay in float32."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), Adam (Kingma & Ba 2015, arXiv:1412.6980), or plain gradient
     descent without momentum."""
