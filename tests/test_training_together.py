@@ -130,4 +130,8 @@ def test_devices_that_cannot_be_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ConfigError, match="torchrun started 4 processes, and --devices 2 times --nodes 1"):
         choose_engine("cpu", 2, 1)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ConfigError, match="by torchrun or srun, got --nodes 2 without either"):
+        choose_engine("cpu", 2, 2)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     assert choose_engine("cpu", 2, 2)["strategy"] == "ddp"

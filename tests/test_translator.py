@@ -311,6 +311,14 @@ def test_groups_that_spell_one_text_by_different_tokens_say_it_once(translator: 
         assert [one.score for one in own] == sorted((one.score for one in own), reverse=True)
 
 
+def test_what_is_no_search_and_no_option_is_refused(translator: Translator) -> None:
+    with pytest.raises(ConfigError, match=r"knows the options .*, got alpha, beam_size; how to search"):
+        translator.translate("dog", beam_size=1, alpha=1)
+    for search in (5, {"beam_size": 1}):
+        with pytest.raises(ConfigError, match=r"search must be a SearchConfig, got .*; write SearchConfig"):
+            translator.translate("dog", search)
+
+
 @pytest.fixture(scope="module")
 def folder(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
@@ -343,6 +351,13 @@ def test_a_report_writes_scores_and_shows_samples(folder: Path, translator: Tran
     assert translator.translate("a fox", SEARCH) in printed
     assert printed.rstrip().endswith("go")
     package.load(folder)
+
+
+@pytest.mark.parametrize(("samples", "shown"), [(5, [0, 2, 4, 6, 8]), (20, range(11)), (0, [])])
+def test_a_report_shows_as_many_samples_as_asked(samples, shown, folder: Path, capsys) -> None:
+    sources = [f"fox {number}" for number in range(11)]
+    report(folder, sources, [["dog"] * 11], search=SearchConfig(beam_size=1, max_length=2), samples=samples)
+    assert re.findall(r"^  source +fox (\d+)$", capsys.readouterr().out, re.MULTILINE) == [str(each) for each in shown]
 
 
 def test_a_report_scores_what_it_writes(folder: Path, translator: Translator) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
@@ -23,6 +25,9 @@ from seq2seq.training.keeping import KeepState
 from seq2seq.training.validating import EarlyStopping, ValidateBySteps
 
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
+
+LAUNCHERS = (SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+"""Those that say where the first machine is in other ways than by MASTER_ADDR."""
 
 
 def build_trainer(
@@ -64,6 +69,11 @@ def choose_engine(device: str, devices: int, nodes: int) -> dict[str, Any]:
     if started is not None and int(started) != devices * nodes:
         raise ConfigError(
             f"torchrun started {started} processes, and --devices {devices} times --nodes {nodes} must be as many"
+        )
+    if nodes > 1 and "MASTER_ADDR" not in os.environ and not any(found.detect() for found in LAUNCHERS):
+        raise ConfigError(
+            f"several machines find each other by torchrun or srun, got --nodes {nodes} without either; "
+            "start the same command with one of them on every machine, or leave --nodes out"
         )
     options = {"accelerator": device, "devices": devices, "num_nodes": nodes}
     if devices * nodes > 1:

@@ -98,7 +98,8 @@ def report(
         _write_lines(folder / TEST_SET, sources, references, hypotheses)
     _write(folder / METRICS, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     _add_to_card(folder / CARD, lines, f"{len(sources):,} sentences ({content['test_set']}), {_told(search)}")
-    for number in range(0, len(sources), max(1, -(-len(sources) // samples))) if samples else ():
+    shown = min(samples, len(sources))
+    for number in (part * len(sources) // shown for part in range(shown)):
         _show_sample(sources[number], hypotheses[number], [lines_of_one[number] for lines_of_one in references])
     print(f"\nThe model is in {folder}. Next:" if commands else f"\nThe model is in {folder}.")
     for command in commands:

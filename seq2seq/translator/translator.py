@@ -198,6 +198,13 @@ class Translator:
         Raises:
             ConfigError: with the reason.
         """
+        if not isinstance(search, SearchConfig):
+            raise ConfigError(f"search must be a SearchConfig, got {search!r}; write SearchConfig(beam_size=5)")
+        if unknown := options.keys() - Options.__annotations__:
+            raise ConfigError(
+                f"translating knows the options {', '.join(Options.__annotations__)}, got {', '.join(sorted(unknown))};"
+                " how to search is said by a SearchConfig, as SearchConfig(beam_size=5)"
+            )
         wanted = Wanted(**options)
         wanted.check(self.ensemble, search)
         return wanted
