@@ -80,19 +80,25 @@ class Lexicon:
         A source token that the target vocabulary has too may always become itself, for what is copied.
 
         Args:
-            text: is read `ROUNDS` times, and never held as a whole.
+            text: is read `ROUNDS` times, and never held as a whole; pairs with a side of more than `LONGEST` tokens
+                are left out.
             frequent: how many target tokens may always be said.
 
         Raises:
-            ConfigError: if `frequent` is below 0.
+            ConfigError: if `frequent` is below 0, or `text` can be read only once.
             CorpusError: if there is no pair with text on both sides.
         """
         if frequent < 0:
             raise ConfigError(f"frequent must be at least 0, got {frequent}")
+        if isinstance(text, Iterator):
+            raise ConfigError(f"text must be what can be read {ROUNDS} times, got an iterator; give a list or a corpus")
         sizes = len(source_vocabulary), len(target_vocabulary)
         links, counts, occurrences = _first_round(_blocks(text, source_vocabulary, target_vocabulary), sizes[1])
         if not len(links):
-            raise CorpusError("a lexicon needs pairs of sentences, got none or blank ones; give it the training corpus")
+            raise CorpusError(
+                f"a lexicon needs pairs of sentences of at most {LONGEST} tokens, got none, blank or longer ones; "
+                "give it the training corpus"
+            )
         for _ in range(ROUNDS - 1):
             blocks = _blocks(text, source_vocabulary, target_vocabulary)
             counts = _round(blocks, links, _probabilities(links, counts, sizes))

@@ -99,3 +99,5 @@ def test_what_cannot_be_is_refused() -> None:
         build().generate(["a"], replace_unk=True)
     with pytest.raises(ConfigError, match="has nothing to replace"):
         Translator(packaged(target=WORDS)).generate(["a"], SearchConfig(forbid_unk=True), replace_unk=True)
+    with pytest.raises(ConfigError, match="has nothing to replace"):
+        Translator(packaged(target=WORDS)).generate(["a"], SearchConfig(forbidden_tokens=(UNK_ID,)), replace_unk=True)

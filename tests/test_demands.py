@@ -101,6 +101,32 @@ def test_a_prefix_has_room_for_its_longest_spelling() -> None:
     assert max(len(one.tokens) for one in found) == 3
 
 
+def test_the_time_for_a_prefix_grows_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In scripts without spaces all of it is one word."""
+    demands, looked_up = Demands(BYTES), []
+    spelled = demands._tokens_spelled
+    monkeypatch.setattr(demands, "_tokens_spelled", lambda part: looked_up.append(len(part)) or spelled(part))
+    prefix = "我們今天去公園散步" * 20
+    wanted = demands.prefix(prefix)
+    assert wanted.unspelled == len(prefix.encode()) + 1, "byte by byte"
+    longest = max(len(spelling) for spelling in BYTES.spellings)
+    assert max(looked_up) == longest
+    assert len(looked_up) <= longest * (len(prefix.encode()) + 1)
+
+
+def test_what_cannot_be_met_is_told_before_anything_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seq2seq.translator.translator.find_hypotheses", lambda *_: pytest.fail("a search began"))
+    forbidding = SearchConfig(forbidden_tokens=(VOCABULARY.find("o"),))
+    for request in (Request("the quick brown fox", constraints=("Ω",)), Request("a fox", constraints=("fox",))):
+        with pytest.raises(ConfigError, match=r"can spell, got 'Ω'|no forbidden token, got 'fox'"):
+            build().translate(["a", request], forbidding)
+
+
+def test_a_prefix_that_repeats_itself_is_told_what_forbids_it() -> None:
+    with pytest.raises(ConfigError, match=r"forbid fewer tokens and repetitions \(no_repeat_ngram\), or ask"):
+        build().translate(Request("a", "dogdogdog"), SearchConfig(no_repeat_ngram=3))
+
+
 def test_a_constraint_with_a_forbidden_token_is_told_as_it_was_given() -> None:
     config = SearchConfig(forbidden_tokens=(VOCABULARY.find("o"),))
     with pytest.raises(ConfigError, match="no forbidden token, got 'fox' and id"):

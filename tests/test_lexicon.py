@@ -102,6 +102,8 @@ def test_what_cannot_be_learnt_from_is_named() -> None:
             Lexicon.learn(text, SOURCE, TARGET)
     with pytest.raises(ConfigError, match="frequent must be at least 0, got -1"):
         Lexicon.learn(corpus(1, 3), SOURCE, TARGET, frequent=-1)
+    with pytest.raises(ConfigError, match="read 5 times, got an iterator; give a list or a corpus"):
+        Lexicon.learn(iter(corpus(1, 30)), SOURCE, TARGET)
 
 
 def test_a_folder_keeps_its_lexicon_until_its_model_is_replaced(tmp_path: Path) -> None:

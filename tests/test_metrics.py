@@ -125,3 +125,9 @@ def test_what_cannot_be_scored_is_said() -> None:
         metrics.bleu(["a"], [["a"]], tokenize="moses")
     with pytest.raises(ConfigError, match="tokenize is an option of bleu"):
         metrics.Judge("chrf", tokenize="13a")
+    with pytest.raises(ConfigError, match="must be a list of texts, got the text 'a'; one list of references is"):
+        metrics.exact_match(["a", "b"], ["a", "b"])
+    with pytest.raises(ConfigError, match="must be a list of texts, got the text 'abc'"):
+        metrics.exact_match("abc", [["abc"]])
+    with pytest.raises(ConfigError, match="samples must be at least 1, got 0"):
+        metrics.paired_bootstrap("bleu", ["a"], ["b"], [["a"]], samples=0)

@@ -58,6 +58,19 @@ def test_nan_is_never_chosen(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {3, 100} & set(tokens[best > -torch.inf].tolist())
 
 
+def test_of_equally_good_tokens_the_first_is_taken_in_any_company() -> None:
+    log_probs = -torch.randint(5, (200, 500), generator=torch.Generator().manual_seed(1)).float()
+    log_probs[:, : EOS_ID + 1] = -9.0
+
+    def best(rows: torch.Tensor) -> list[int]:
+        allowed = torch.ones(len(rows), dtype=torch.bool)
+        _, _, tokens = topk.best_continuations(rows, torch.zeros(len(rows), 1), allowed, allowed, 1)
+        return tokens[:, 0].tolist()
+
+    assert len(log_probs[0]) < topk.FEW < log_probs.numel()
+    assert best(log_probs) == log_probs.argmax(dim=1).tolist() == [best(row)[0] for row in log_probs.split(1)]
+
+
 NETWORKS = [ToyNetwork(vocabulary_size=9, seed=seed) for seed in range(3)]
 
 

@@ -97,6 +97,35 @@ def test_a_large_batch_is_its_texts_one_by_one(translator: Translator, beam_size
     agree(translator.generate(texts, search), [translator.generate([text], search)[0] for text in texts])
 
 
+def test_a_model_that_has_learnt_since_translates_as_it_is_now() -> None:
+    translator = build(SMALL.model_copy(update={"embedding_dropout": 0.5}))
+    (model,) = translator.ensemble.models
+    search = SearchConfig(beam_size=1, max_length=8)
+
+    def other_weights() -> None:
+        model.load_state_dict(packaged(translator.package.config, seed=77).model.state_dict())
+
+    def one_step() -> None:
+        model.train()
+        source, lengths, target = torch.tensor([[5, EOS_ID]]), torch.tensor([2]), torch.tensor([[9, 8, EOS_ID]])
+        model(source, lengths, target).logsumexp(-1).sum().backward()
+        torch.optim.SGD(model.parameters(), lr=1.0).step()
+
+    def in_place() -> None:
+        with torch.no_grad():
+            model.output.weight.neg_()
+
+    before = translator.generate(TEXTS, search)
+    for changes in (other_weights, one_step, in_place):
+        changes()
+        after = translator.generate(TEXTS, search)
+        assert after != before
+        fresh = packaged(translator.package.config)
+        fresh.model.load_state_dict(model.state_dict())
+        agree(after, Translator(fresh).generate(TEXTS, search))
+        before = after
+
+
 def test_no_table_is_larger_than_allowed(monkeypatch) -> None:
     monkeypatch.setattr(ensemble_module, "LARGEST_TABLE", 10)
     ensemble = build().ensemble
@@ -188,6 +217,7 @@ def test_score_takes_blanks_and_keeps_order(translator: Translator) -> None:
     alone = [translator.score([source], [target])[0].score for source, target in zip(sources, targets, strict=True)]
     assert together == pytest.approx(alone)
     assert all(math.isfinite(log_prob) and log_prob < 0 for log_prob in together)
+    assert [one.score for one in translator.score(iter(sources), iter(targets))] == together
     assert translator.score([], []) == []
     with pytest.raises(CorpusError, match="as many targets as sources, got 1 and 2"):
         translator.score(["a", "b"], ["a"])
@@ -263,6 +293,8 @@ def test_a_stream_is_translated_block_by_block(translator: Translator) -> None:
         Translator()
     with pytest.raises(ConfigError, match="block must be a whole number of at least 1, got 0"):
         translator.translate_stream(["a", "b"], block=0)
+    with pytest.raises(ConfigError, match="shortlist"):
+        translator.translate_stream([], SearchConfig(shortlist=5))
 
 
 @pytest.mark.parametrize("width", [1, 5, 400])
@@ -404,6 +436,22 @@ def test_a_report_leaves_no_older_test_set_and_a_trial_a_full_one(translator: Tr
 def test_a_report_tells_how_it_searched(search: SearchConfig, told: str, folder: Path, capsys) -> None:
     report(folder, ["a fox"], [["dog"]], search=search, smoke=True)
     assert f" s ({told})\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("references", "metric", "message"),
+    [
+        ([["dog"]], "blue", "metric must be one of"),
+        ([["dog"]], "bleu", "reference 1 must have as many lines as the hypotheses, got 1 and 2"),
+        ([], "bleu", "a score needs lines and references, got 2 and 0"),
+    ],
+)
+def test_a_report_is_refused_before_anything_is_translated(
+    references: list[list[str]], metric: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Translator, "translate", lambda *_: pytest.fail("it translates"))
+    with pytest.raises((ConfigError, CorpusError), match=message):
+        report(folder, ["a fox", "dog"], references, search=SEARCH, metrics=(metric,))
 
 
 def test_a_report_removes_nothing_that_no_report_has_made(translator: Translator, tmp_path: Path) -> None:

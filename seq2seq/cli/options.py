@@ -137,7 +137,12 @@ class MachineOptions:
         "cpu"
     )
     precision: Annotated[
-        str, option(MACHINE, "float32, or bfloat16: half the memory, and faster where the hardware has it.")
+        str,
+        option(
+            MACHINE,
+            "float32, or bfloat16: half the memory, and faster where the hardware has it; a few translations then "
+            "change with what they are batched with.",
+        ),
     ] = "float32"
     threads: Annotated[
         int | None, option(MACHINE, "Cores to use on a CPU, of several processes each.", show_default="all, shared")

@@ -139,12 +139,12 @@ def score(metric: str | Judge, hypotheses: Lines, references: Sequence[Lines]) -
         references: one or more translations of the whole, each with as many lines.
 
     Raises:
-        ConfigError: if there is no such metric.
+        ConfigError: if there is no such metric; for a text where a list of them should be.
         CorpusError: if there are no lines, or the references do not have as many.
     """
     judge = (metric if isinstance(metric, Judge) else Judge(metric)).build()
     hypotheses, references = _stripped(hypotheses), [_stripped(lines) for lines in references]
-    _check(hypotheses, references)
+    check_lines(hypotheses, references)
     result = judge.corpus_score(hypotheses, references)
     return Score(result.name, result.score, judge.get_signature().format())
 
@@ -184,16 +184,18 @@ def paired_bootstrap(
         baseline: one line per sentence.
         system: the other system's lines.
         references: one or more translations of the whole.
-        samples: how many resampled test sets.
+        samples: how many resampled test sets, at least 1.
 
     Note: sacrebleu counts the resamples whose difference is *larger*, and so calls two equal systems different with
         p = 1 / (samples + 1). A difference of zero has p = 1 here.
     """
+    if samples < 1:
+        raise ConfigError(f"samples must be at least 1, got {samples}; leave it out for 1000")
     judge = (metric if isinstance(metric, Judge) else Judge(metric)).build()
     baseline, system = _stripped(baseline), _stripped(system)
     references = [_stripped(lines) for lines in references]
-    _check(baseline, references)
-    _check(system, references)
+    check_lines(baseline, references)
+    check_lines(system, references)
     test = PairedTest([("baseline", baseline), ("system", system)], {"metric": judge}, references, "bs", samples)
     signatures, columns = test()
     ((name, signature),) = signatures.items()
@@ -209,15 +211,22 @@ def paired_bootstrap(
 
 def _stripped(lines: Lines) -> list[str]:
     """What the `sacrebleu` command makes of lines before it scores them."""
+    if isinstance(lines, str):
+        raise ConfigError(f"lines must be a list of texts, got the text {lines!r}; one list of references is [lines]")
     return [line.rstrip() for line in lines]
 
 
-def _check(hypotheses: Lines, references: Sequence[Lines]) -> None:
-    if not hypotheses or not references:
-        raise CorpusError(f"a score needs lines and references, got {len(hypotheses)} and {len(references)}")
-    for number, lines in enumerate(references, start=1):
-        if len(lines) != len(hypotheses):
+def check_lines(lines: Lines, references: Sequence[Lines]) -> None:
+    """Refuse references that are not of these lines.
+
+    Raises:
+        CorpusError: with the reason.
+    """
+    if not lines or not references:
+        raise CorpusError(f"a score needs lines and references, got {len(lines)} and {len(references)}")
+    for number, reference in enumerate(references, start=1):
+        if len(reference) != len(lines):
             raise CorpusError(
-                f"reference {number} must have as many lines as the hypotheses, got {len(lines)} and "
-                f"{len(hypotheses)}; align them"
+                f"reference {number} must have as many lines as the hypotheses, got {len(reference)} and "
+                f"{len(lines)}; align them"
             )

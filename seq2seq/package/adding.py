@@ -31,7 +31,7 @@ def add_lexicon(folder: StrPath, text: Iterable[tuple[str, str]], *, frequent: i
 
     Raises:
         PackageError: if it is no model folder, cannot be written, or becomes another model's meanwhile.
-        CorpusError: if the text cannot be used.
+        ConfigError, CorpusError: as of `Lexicon.learn`.
     """
     folder = Path(folder)
     found = load(folder)

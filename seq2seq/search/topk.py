@@ -42,7 +42,8 @@ def best_continuations(
 
     Returns:
         The log-probabilities with the next token, the hypotheses' columns and the tokens; -inf and any token where
-        there is no further candidate. A block with a NaN has none.
+        there is no further candidate. NaN is no candidate, nor need others of its block be. Of equal ones the first is
+        best where `count` is 1, else any.
     """
     sentences, width = log_probs.shape
     size = next_log_probs.shape[1]
@@ -58,7 +59,10 @@ def best_continuations(
     maxima = blocks.amax(dim=-1).float().masked_fill_(~may_go_on[:, None, None], -torch.inf)
     maxima[:, :, 0] = blocks[:, :, 0].masked_fill(forbidden[:, None], -torch.inf).amax(dim=-1)
     maxima = without_nan(maxima.add_(log_probs[:, :, None])).flatten(1)
-    _, chosen = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False)
+    if count == 1:
+        chosen = maxima.argmax(dim=1, keepdim=True)  # the first of equal ones, as where all are looked through
+    else:
+        _, chosen = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False)
     parents, block = chosen // blocks.shape[2], chosen % blocks.shape[2]
     inside = blocks.flatten(1, 2).gather(1, chosen[:, :, None].expand(-1, -1, BLOCK)).float()
     is_out = torch.where((block == 0)[:, :, None], forbidden[:, None], ~may_go_on[:, None, None])

@@ -146,6 +146,11 @@ class Demands:
         return sorted((spelling, token) for token, spelling in enumerate(spellings) if spelling)
 
     @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token."""
+        return max(len(spelling) for spelling, _ in self._sorted)
+
+    @cached_property
     def _next_word(self) -> Place:
         """Where a word is complete: a space follows, or the end."""
         starts = [token for token, spelling in enumerate(self.vocabulary.spellings) if spelling.startswith(SPACE)]
@@ -154,19 +159,18 @@ class Demands:
     def _spelling(self, rest: bytes) -> tuple[Place, int]:
         """Where `rest`, a space and a word, is still to be spelled, by tokens that lead to its end, and the most that
         this takes."""
-        places, steps = dict[bytes, Place](), dict[bytes, int]()
+        places, steps = dict[int, Place](), dict[int, int]()  # by the byte that comes next
         # The space is spelled as a whole: tokens for its single bytes would say the character "▁".
         for start in [*range(len(rest) - 1, len(SPACE) - 1, -1), 0]:
-            missing = rest[start:]
-            following = dict[int, Place | None](dict.fromkeys(self._tokens_starting_with(missing)))
-            steps[missing] = 1
-            for end in range(1, len(missing)):
-                after, part = places.get(missing[end:]), self._tokens_spelled(missing[:end])
+            following = dict[int, Place | None](dict.fromkeys(self._tokens_starting_with(rest[start:])))
+            steps[start] = 1
+            for end in range(start + 1, min(len(rest), start + self._longest + 1)):
+                after, part = places.get(end), self._tokens_spelled(rest[start:end])
                 if after is not None and after.following and part:
                     following |= dict.fromkeys(part, after)
-                    steps[missing] = max(steps[missing], 1 + steps[missing[end:]])
-            places[missing] = Place(following)
-        return places[rest], steps[rest]
+                    steps[start] = max(steps[start], 1 + steps[end])
+            places[start] = Place(following)
+        return places[0], steps[0]
 
     def _tokens_spelled(self, spelling: bytes) -> list[int]:
         """Tokens with exactly this spelling."""

@@ -74,8 +74,8 @@ class Wanted:
             raise ConfigError(
                 "replace_unk needs a target vocabulary of whole words, got one of smaller tokens; leave it out"
             )
-        if self.replace_unk and search.forbid_unk:
-            raise ConfigError("replace_unk has nothing to replace, got forbid_unk too; leave one of them out")
+        if self.replace_unk and UNK_ID in search.forbidden:
+            raise ConfigError("replace_unk has nothing to replace, got a search without <unk>; leave one of them out")
         if self.utility is not None and self.utility not in UTILITY_NAMES:
             raise ConfigError(f"utility must be one of {', '.join(UTILITY_NAMES)}, got {self.utility!r}")
         if self.utility is not None and max(search.samples, search.n_best) < 2:

@@ -53,12 +53,14 @@ class Ensemble:
                     f"({its.fingerprint[:8]}) in model {number}; train them with one vocabulary"
                 )
         self.packages = tuple(packages)
-        self.models = [package.model.eval() for package in packages]
+        self.models = [package.model for package in packages]
         for model in self.models:
             lay_out(model)
         self.mean: Mean = mean
         self.expected_steps = 0
         self.target_vocabulary = first.target_vocabulary
+        self.versions: list[tuple[int, int]] = []
+        self.refresh()
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +77,21 @@ class Ensemble:
         """The lexicons that there are, each with the number of its model."""
         found = ((number, package.lexicon) for number, package in enumerate(self.packages))
         return [(number, lexicon) for number, lexicon in found if lexicon is not None]
+
+    def refresh(self) -> None:
+        """Take the models as they are now: what was made of weights that have changed since is made anew."""
+        for model in self.models:
+            if model.training:
+                model.eval()
+        weights = [weight for model in self.models for weight in model.parameters()]
+        # Torch counts the changes of a tensor, but for those made for inference alone.
+        versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+        if versions != self.versions:
+            self.versions = versions
+            for made in ("columns", "tails"):
+                self.__dict__.pop(made, None)
+            for model in self.models:
+                model.decoder.token_gates = None
 
     @cached_property
     def columns(self) -> list[Float[Tensor, "features vocabulary"]]:
@@ -129,6 +146,7 @@ class Ensemble:
     def expect(self, steps: int) -> None:
         """Prepare for about this many steps, each of one row. When as many have been expected as there are tokens, it
         pays off to compute every token's gates once and for all."""
+        self.refresh()
         self.expected_steps += steps
         if self.expected_steps < len(self.target_vocabulary):
             return
@@ -170,6 +188,7 @@ class Ensemble:
 
     def log_probs(self, sources: Sources, targets: Sequence[list[int]]) -> list[list[float]]:
         """The log-probability of every token of given targets, and last of `<E>`."""
+        self.refresh()
         target, target_lengths = self.pad(targets)
         is_token = target != PAD_ID
         features = [

@@ -20,7 +20,7 @@ import torch
 
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
-from seq2seq.search import Hypothesis, Phrase, search
+from seq2seq.search import Hypothesis, search
 from seq2seq.translator.demands import Demands
 from seq2seq.translator.ensemble import Ensemble, Sources
 from seq2seq.translator.guiding import close_phrases, guide
@@ -43,7 +43,6 @@ def find_hypotheses(
         ConfigError: if a request cannot be met.
     """
     prefixes, phrases = zip(*(demands.of(request) for request in requests), strict=True)
-    refuse_forbidden(requests, phrases, config)
     demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
     choice = ensemble.choose(sources, config.shortlist, demanded)
     # From here on tokens have local ids.
@@ -64,6 +63,7 @@ def find_hypotheses(
         found = ask(*close_phrases(step, state, constraints, lengthens), constraints=constraints)
     else:
         found = ask(step, state)
+    things = "tokens and repetitions (no_repeat_ngram)" if config.no_repeat_ngram else "tokens"
     for request, own in zip(requests, found, strict=True):
         demanding = bool(request.prefix or request.constraints)
         # Of a beam the best one tells; samples are all returned.
@@ -71,20 +71,24 @@ def find_hypotheses(
             raise ConfigError(
                 "what a translation must have needs room in the search, got "
                 f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
-                "raise max_length or beam_size, forbid fewer tokens, or ask for less"
+                f"raise max_length or beam_size, forbid fewer {things}, or ask for less"
             )
     return choice.to_vocabulary(found)
 
 
-def refuse_forbidden(requests: Sequence[Request], phrases: Sequence[Sequence[Phrase]], config: SearchConfig) -> None:
-    """Raise where a constraint has a token that the configuration forbids."""
-    for request, own in zip(requests, phrases, strict=True):
-        for text, phrase in zip(request.constraints, own, strict=True):
-            if forbidden := config.forbidden.intersection(phrase):
-                raise ConfigError(
-                    f"a constraint must have no forbidden token, got {text!r} and id {min(forbidden)}; "
-                    "allow it or leave it out"
-                )
+def check_request(demands: Demands, request: Request, config: SearchConfig) -> None:
+    """Refuse what can be seen to be impossible, before there is a search.
+
+    Raises:
+        ConfigError: if the vocabulary cannot spell what is demanded, or the configuration forbids it.
+    """
+    _, phrases = demands.of(request)
+    for text, phrase in zip(request.constraints, phrases, strict=True):
+        if forbidden := config.forbidden.intersection(phrase):
+            raise ConfigError(
+                f"a constraint must have no forbidden token, got {text!r} and id {min(forbidden)}; "
+                "allow it or leave it out"
+            )
 
 
 def seed_of(text: str) -> int:

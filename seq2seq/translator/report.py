@@ -68,21 +68,20 @@ def report(
     if not _is_first_process():
         return
     # sacrebleu is needed here alone, and translating should not wait for it.
-    from seq2seq.metrics import score
+    from seq2seq.metrics import Judge, check_lines, score
 
     folder = Path(folder)
+    judges = [metric if isinstance(metric, Judge) else Judge(metric) for metric in metrics]
     sources, *references = ([line.replace("\n", " ") for line in lines] for lines in (sources, *references))
     if smoke:
         sources, references = sources[:SMOKE_SENTENCES], [lines[:SMOKE_SENTENCES] for lines in references]
+    check_lines(sources, references)
     translator = Translator.load(folder, device)
     started = time.perf_counter()
     with waited(f"Translating {len(sources):,} test sentences"):
         hypotheses = translator.translate(sources, search)
     seconds = time.perf_counter() - started
-    scores = {
-        metric if isinstance(metric, str) else metric.metric: score(metric, hypotheses, references)
-        for metric in metrics
-    }
+    scores = {judge.metric: score(judge, hypotheses, references) for judge in judges}
     content = {
         "scores": {metric: {**asdict(result), "text": str(result)} for metric, result in scores.items()},
         "sentences": len(sources),

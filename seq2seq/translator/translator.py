@@ -20,7 +20,7 @@ from seq2seq.translator.consensus import by_consensus
 from seq2seq.translator.demands import Demands
 from seq2seq.translator.display import Wanted, display
 from seq2seq.translator.ensemble import Ensemble
-from seq2seq.translator.finding import find_hypotheses
+from seq2seq.translator.finding import check_request, find_hypotheses
 from seq2seq.translator.texts import Request, Scored, Translation, as_requests, check_text
 
 BLOCK = 4 * ROWS
@@ -82,7 +82,9 @@ class Translator:
             folder: written by a training. Several must have the same target vocabulary; their source vocabularies and
                 architectures may differ.
             device: as torch names it, `gpu` for an NVIDIA one, or `auto`: a GPU where there is one.
-            precision: what weights and states are held and computed in; bfloat16 is faster where the hardware has it.
+            precision: what weights and states are held and computed in; bfloat16 is faster where the hardware has it,
+                and rounds products that differ a little with the size of a batch: of texts translated in other
+                company a few come out differently, which float32 rules out.
             mean: what an ensemble takes the mean of, `probabilities` or `log_probabilities`.
 
         Raises:
@@ -122,7 +124,8 @@ class Translator:
         search: SearchConfig | None = None,
         **options: Unpack[Options],
     ) -> str | list[str]:
-        """The best translation of a text, or of each of many: same length, same order, "" stays "".
+        """The best translation of a text, or of each of many: same length, same order, "" stays "". With `samples` and
+        without a `utility` it is the first one drawn.
 
         Args:
             texts: any strings; each is translated alone, whatever the others are. A `Request` says what the
@@ -144,7 +147,8 @@ class Translator:
         search: SearchConfig | None = None,
         **options: Unpack[Options],
     ) -> list[list[Translation]]:
-        """The `n_best` or `samples` translations of each text, best first; a blank text has one, which is "".
+        """The `n_best` translations of each text, best first, or its `samples` as drawn; a blank text has one, which
+        is "".
 
         Args:
             texts: any strings, or requests; one alone is a list of one.
@@ -180,6 +184,8 @@ class Translator:
         budget, given = self._budget(width, share.memory), self._budget(1, share.memory, given=True)
         if asked and search.shortlist is None:
             budget.check_row()
+        for number in asked:
+            check_request(self.demands, requests[number], search)
         with torch.inference_mode():
             for batch in islice(batches(asked, lengths, budget), share.rank, None, share.ranks):
                 group = [requests[number] for number in batch], [sources[number] for number in batch]
@@ -231,11 +237,12 @@ class Translator:
         """
         if not isinstance(block, int) or block < 1:
             raise ConfigError(f"block must be a whole number of at least 1, got {block}; leave it out for {BLOCK}")
+        self.check(search or SearchConfig(), **options)
         rest = as_requests(lines)
         parts = iter(lambda: list(islice(rest, block)), [])
         return chain.from_iterable(self.generate(part, search, **options) for part in parts)
 
-    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+    def score(self, sources: Iterable[str], targets: Iterable[str]) -> list[Scored]:
         """How probable each given translation is, token by token and as a whole.
 
         Args:
@@ -247,6 +254,7 @@ class Translator:
         """
         if isinstance(sources, str) or isinstance(targets, str):
             raise ConfigError("score takes lists of texts, got a text; write [source] and [target]")
+        sources, targets = list(sources), list(targets)
         if len(sources) != len(targets):
             raise CorpusError(
                 f"there must be as many targets as sources, got {len(targets)} and {len(sources)}; align them"
@@ -254,8 +262,8 @@ class Translator:
         for name, texts in (("sources", sources), ("targets", targets)):
             for number, text in enumerate(texts):
                 check_text(text, f"{name}[{number}]")
-        source_ids = self.ensemble.encode(list(sources))
-        target_ids = self.vocabulary.encode(list(targets))
+        source_ids = self.ensemble.encode(sources)
+        target_ids = self.vocabulary.encode(targets)
         lengths = [
             max(len(target), *map(len, source)) + 1 for source, target in zip(source_ids, target_ids, strict=True)
         ]
