@@ -81,6 +81,8 @@ def longest(flow: Flow) -> list[float]:
 
 
 def steps_of(half_life: float) -> str:
+    if math.isnan(half_life):
+        return "no gradient"
     return "never" if math.isinf(half_life) else f"{half_life:.1f}"
 
 

@@ -38,6 +38,7 @@ WIDER = {"decoder_hidden_size": 384, "embedding_dropout": 0.3, "hidden_dropout":
 STACKS = {"bidirectional": False, "encoder_layers": 2, "encoder_hidden_size": 384, "decoder_hidden_size": 384}
 ONE_ATTENTION = {"output_attention": False}
 FEEDING = {"input_feeding": True, **ONE_ATTENTION}
+ONE_LAYER = {"attention": "additive", "decoder_layers": 1}
 FIXED_VECTOR = {**STACKS, "attention": "none", **ONE_ATTENTION}
 
 
@@ -83,7 +84,9 @@ VARIANTS = {
     "input feeding": Variant(FEEDING, seeds=3),
     # Older models.
     "Luong et al. 2015": Variant({**STACKS, "attention": "general", **FEEDING}),
-    "Bahdanau et al. 2015": Variant({"cell": "gru", "attention": "additive", "decoder_layers": 1, **ONE_ATTENTION}),
+    # The context reaches the next step by Luong's way, joined to its input.
+    "Bahdanau et al. 2015": Variant({"cell": "gru_reset_before", **ONE_LAYER, **FEEDING}),
+    "the same without input feeding, usual GRU": Variant({"cell": "gru", **ONE_LAYER, **ONE_ATTENTION}),
     "Sutskever et al. 2014": Variant(FIXED_VECTOR),
     "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}),
 }

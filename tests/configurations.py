@@ -11,7 +11,6 @@ SMALL = ModelConfig(
     embedding_size=6,
     encoder_hidden_size=4,
     decoder_hidden_size=8,
-    attention_heads=2,
     initialisation="uniform",
     init_range=0.8,
 )
@@ -41,7 +40,7 @@ def configurations() -> list[ModelConfig]:
     variants += [{"cell": cell} for cell in CELLS]
     variants += [{"cell": cell, "input_feeding": True, "residual": True, "encoder_layers": 2} for cell in CELLS]
     variants += [{"cell": cell, "attention": "none", "bridge": "copy", "bidirectional": True} for cell in CELLS]
-    variants += [{"forget_bias": 2.0}, {"chrono": 20}, {"initialisation": "orthogonal"}]
+    variants += [{"forget_bias": 2.0}, {"chrono": 20}, {"initialisation": "orthogonal", "init_range": 0.1}]
     return [SMALL.model_copy(update=variant) for variant in variants]
 
 

@@ -532,9 +532,54 @@ def test_dropout_inside_the_recurrence_is_one_mask_for_all_steps(name: str, plac
     for time in range(4):
         output, state = stack.layers[0].step(inputs[:, time], state, mask)
         torch.testing.assert_close(output, outputs[:, time])
+    torch.manual_seed(5)
+    shorter, _ = stack.forward_lengths(inputs, torch.tensor([4, 2]))
+    torch.testing.assert_close(shorter[0], outputs[0])
+    torch.testing.assert_close(shorter[1, :2], outputs[1, :2])
     stack.eval()
     assert torch.equal(stack(inputs).outputs, stack(inputs).outputs)
     assert not torch.allclose(stack(inputs).outputs, outputs)
+
+
+@every_cell
+def test_a_mask_of_the_state_masks_the_recurrent_products_and_no_memory(name: str) -> None:
+    """As if the weights of the masked units were 0, or the larger, for one row (Gal & Ghahramani 2016, equation 7)."""
+    if name == "linear":
+        pytest.skip("it has no recurrent products")
+    cell = make(name)
+    assert isinstance(cell, nn.Module)
+    inputs, state = torch.randn(1, INPUT, dtype=torch.float64), tuple(part[:1] for part in random_state(cell))
+    mask = torch.tensor([[0.0, 2.0, 0.0, 2.0]], dtype=torch.float64)
+    masked, _ = cell(cell.project(inputs), state, StepMasks(hidden=mask))
+    with torch.no_grad():
+        dict(cell.named_parameters())["weight_hidden"].mul_(mask)
+    torch.testing.assert_close(masked, cell(cell.project(inputs), state)[0])
+
+
+@every_cell
+def test_a_mask_of_what_is_added_lets_the_memory_fade_as_ever(name: str) -> None:
+    """Semeniuta et al. (2016), section 3: dropping the memory itself would forget it."""
+    if name in ("rnn_tanh", "rnn_relu"):
+        pytest.skip("it has no memory to add to")
+    cell = make(name)
+    inputs, state = torch.randn(ROWS, INPUT, dtype=torch.float64), random_state(cell)
+    after, gates = cell(cell.project(inputs), state, StepMasks(update=torch.zeros(ROWS, HIDDEN, dtype=torch.float64)))
+    kept = 1 - gates["forget"] if name == "gru_minimal" else gates.get("update", gates.get("forget", torch.ones(1)))
+    torch.testing.assert_close(after[-1], kept * state[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"dropout": -0.5}, "dropout must be at least 0 and below 1, got -0.5"),
+        ({"residual_from": 0}, "residual_from=0 needs inputs as wide as the outputs, got 3 and 4"),
+        ({"bias": False, "config": RecurrenceConfig(chrono=9)}, "chrono and forget_bias set biases, got chrono=9"),
+    ],
+)
+def test_a_stack_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recurrence(INPUT, HIDDEN, 2, **options)
 
 
 @pytest.mark.parametrize("variational", [True, False])
@@ -561,15 +606,19 @@ import torch
 from seq2seq.config import RecurrenceConfig
 from seq2seq.recurrence import Recurrence
 
-inputs, lengths, found = torch.randn(5, 6, 3), torch.tensor([3, 6, 1, 6, 4]), []
+lengths, found = [torch.tensor([3, 6, 1, 6, 4]), torch.tensor([2, 5]), torch.tensor([7, 7, 2, 1])], []
 for compiled in (False, True):
     torch.manual_seed(3)
-    stack = Recurrence(3, 4, 2, bidirectional=True, config=RecurrenceConfig(cell="lstm_coupled", compiled=compiled))
-    outputs, _ = stack.forward_lengths(inputs, lengths)
-    outputs.square().sum().backward()
-    found.append((outputs, [weight.grad for weight in stack.parameters()]))
-torch.testing.assert_close(*found)
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    config = RecurrenceConfig(cell="lstm_coupled", compiled=compiled)
+    encoder, decoder = Recurrence(3, 4, 2, bidirectional=True, config=config), Recurrence(8, 6, 2, config=config)
+    for ends in lengths:
+        read = encoder.forward_lengths(torch.randn(len(ends), int(ends.max()), 3), ends).outputs
+        written = decoder(read).outputs
+        written.square().sum().backward()
+        found.append((written, [weight.grad.clone() for weight in encoder.parameters()]))
+torch.testing.assert_close(found[:3], found[3:])
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 8
+assert not any("limit" in reason for reason in torch._dynamo.utils.counters["unimplemented"])
 """
 
 

@@ -142,6 +142,30 @@ def test_a_plain_networks_gradient_stays_under_its_bound() -> None:
             # The steps themselves obey it too.
             assert (flow.jacobian <= gamma * 1.0001).all()
     assert gradient_flow(make("lstm"), torch.randn(1, 3, 3, dtype=torch.float64))[0].bound is None
+    # From an upper layer, or through attention, gradient comes to the middle of a row.
+    stack = Recurrence(3, 5, 2, config=RecurrenceConfig(cell="rnn_tanh"))
+    model = Seq2Seq(SMALL.model_copy(update={"cell": "rnn_tanh"}))
+    flows = [*gradient_flow(stack, torch.randn(2, 9, 3)), *gradient_flow(model, pairs([5, 3], [2, 6]))]
+    assert all(flow.bound is None for flow in flows)
+    (alone,) = gradient_flow(Recurrence(3, 5, config=RecurrenceConfig(cell="rnn_tanh")), torch.randn(2, 9, 3))
+    assert alone.bound is not None
+
+
+def test_looking_leaves_every_part_in_its_mode() -> None:
+    model = Seq2Seq(SMALL).train()
+    model.encoder.eval()
+    gate_statistics(model, pairs([5, 3], [2, 6]))
+    assert (model.training, model.encoder.training, model.decoder.training) == (True, False, True)
+    assert not any(part.training for part in model.encoder.modules())
+
+
+def test_what_cannot_be_looked_at_is_said() -> None:
+    with torch.inference_mode(), pytest.raises(ConfigError, match=r"got torch.inference_mode; leave it first"):
+        gradient_flow(Seq2Seq(SMALL), pairs([5, 3], [2, 6]))
+    with pytest.raises(ConfigError, match="every must be at least 1, got 0"):
+        GradientFlow(every=0)
+    with pytest.raises(ConfigError, match="rows must be at least 1, got 0"):
+        GradientFlow(rows=0)
 
 
 def test_the_carousel_keeps_all_of_the_gradient() -> None:
@@ -167,6 +191,8 @@ def test_half_lives() -> None:
     assert half_life(0.9 ** torch.arange(30)) == pytest.approx(math.log(0.5) / math.log(0.9), rel=1e-5)
     assert half_life(torch.ones(9)) == math.inf
     assert half_life(torch.tensor([1.0, 0.0])) == 1.0
+    assert math.isnan(half_life(torch.zeros(5)))
+    assert math.isnan(half_life(torch.tensor([1.0, math.nan, 0.1])))
 
 
 @every_cell

@@ -101,14 +101,30 @@ def test_selected_rows_go_on_as_they_would_have(config: ModelConfig) -> None:
 @every_configuration
 def test_a_table_of_products_changes_nothing(config: ModelConfig) -> None:
     model = build(config).eval()
-    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS)).select(torch.tensor([0, 0, 1, 3, 3]))
-    _, state = model.step(torch.tensor([4, 5, 6, 7, 8]), state)
-    tokens = torch.tensor([9, 4, 10, 5, 5])
-    expected, after = model.step(tokens, state)
-    model.decoder.tabulate_tokens()
-    given, same = model.step(tokens, state)
-    torch.testing.assert_close(given, expected)
+    with torch.no_grad():
+        state = model.start(model.encode(SOURCE, SOURCE_LENGTHS)).select(torch.tensor([0, 0, 1, 3, 3]))
+        _, state = model.step(torch.tensor([4, 5, 6, 7, 8]), state)
+        tokens = torch.tensor([9, 4, 10, 5, 5])
+        expected, after = model.step(tokens, state)
+        model.decoder.tabulate_tokens()
+        model.decoder.embedding.requires_grad_(False).weight.zero_()  # it is not looked at any more
+        given, same = model.step(tokens, state)
+    if config.tied_embeddings == "none":
+        torch.testing.assert_close(given, expected)
     torch.testing.assert_close(same.recurrent, after.recurrent)
+
+
+def test_a_table_of_products_takes_no_part_in_learning_and_dropout() -> None:
+    model = build(SMALL.model_copy(update={"embedding_dropout": 0.5}))
+    with torch.no_grad():
+        state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+        model.decoder.tabulate_tokens()
+        model.train()
+        first, second = (model.step(TARGET[:, 0], state)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    log_probs, _ = model.eval().step(TARGET[:, 0], state)
+    log_probs[:, 5].sum().backward()
+    assert all(weight.grad is not None for weight in model.decoder.bottom.layers[0].parameters())
 
 
 @every_configuration
@@ -158,7 +174,7 @@ def test_initialisation_follows_its_rule() -> None:
     uniform = Seq2Seq(SMALL.model_copy(update={"init_range": 0.3}))
     for key, weight in uniform.named_parameters():
         assert weight.abs().max() <= 0.3 or "bias" in key, key
-    orthogonal = Seq2Seq(SMALL.model_copy(update={"initialisation": "orthogonal"}))
+    orthogonal = Seq2Seq(SMALL.model_copy(update={"initialisation": "orthogonal", "init_range": 0.1}))
     for gate in orthogonal.decoder.bottom.layers[0].cells[0].weight_hidden.chunk(4):
         torch.testing.assert_close(gate @ gate.t(), torch.eye(8), atol=1e-5, rtol=0.0)
     large = Seq2Seq(ModelConfig(source_vocabulary_size=500, target_vocabulary_size=500))
@@ -194,6 +210,36 @@ def test_dropout_acts_in_training_only() -> None:
         model.eval()
         first, second = (model(SOURCE, SOURCE_LENGTHS, TARGET) for _ in range(2))
         assert torch.equal(first, second), field
+
+
+def test_variational_dropout_zeroes_the_same_features_of_all_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the embeddings on both sides, and of the annotations."""
+    torch.manual_seed(0)
+    fields = {"embedding_dropout": 0.5, "hidden_dropout": 0.5, "variational_dropout": True}
+    model, read = Seq2Seq(SMALL.model_copy(update=fields)), []
+    for recurrence in (model.encoder.recurrence, model.decoder.bottom):
+        name = "forward_lengths" if recurrence is model.encoder.recurrence else "forward"
+        run = getattr(recurrence, name)
+        keep = lambda inputs, *rest, run=run: read.append(inputs) or run(inputs, *rest)  # noqa: E731
+        monkeypatch.setattr(recurrence, name, keep)
+    lengths = torch.full((len(SOURCE),), SOURCE.shape[1])
+    read.append(model.encode(SOURCE.clamp(min=4), lengths).annotations)
+    model(SOURCE.clamp(min=4), lengths, TARGET.clamp(min=4))
+    assert len(read) == 4
+    for features in read:
+        dropped = features == 0
+        assert dropped.any()
+        assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+
+
+def test_input_feeding_has_one_mask_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"input_feeding": True, "recurrent_dropout": 0.5}
+    model, drawn = Seq2Seq(SMALL.model_copy(update=fields)), []
+    state = model.start(model.encode(SOURCE, SOURCE_LENGTHS))
+    draw = model.decoder.stack.draw_masks
+    monkeypatch.setattr(model.decoder.stack, "draw_masks", lambda rows: drawn.append(rows) or draw(rows))
+    model.decoder(TARGET, state)
+    assert len(drawn) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,6 +311,9 @@ def test_parts_count_shared_parameters_once() -> None:
     ("change", "message"),
     [
         ({"attention": "dot", "encoder_hidden_size": 3}, "as wide as the decoder"),
+        ({"attention_heads": 2}, "attention_heads does something only with a multi_head attention, got"),
+        ({"initialisation": "orthogonal"}, "init_range does something only with initialisation='uniform', got"),
+        ({"recurrent_dropout_on": "update"}, "recurrent_dropout_on does something only with recurrent_dropout above 0"),
         ({"attention": "multi_head", "attention_heads": 3}, "must divide"),
         ({"attention": "multi_head_additive", "attention_heads": 4, "encoder_hidden_size": 3}, "must divide"),
         ({"attention": "none", "input_feeding": True}, "need an attention"),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import FIRST_FREE_ID, Layers, Probability, Size
+from seq2seq.config.base import FIRST_FREE_ID, Layers, Probability, Size, refuse_idle
 from seq2seq.config.recurrence import RecurrenceConfig
 
 
@@ -69,9 +69,9 @@ class ModelConfig(RecurrenceConfig):
     @model_validator(mode="after")
     def check(self) -> Self:
         decoder, encoder = self.decoder_hidden_size, self.annotation_size
-        if self.attention.startswith("multi_head") and (
-            decoder % self.attention_heads or encoder % self.attention_heads
-        ):
+        is_multi_head = self.attention.startswith("multi_head")
+        refuse_idle(self, {"attention_heads": (not is_multi_head, "a multi_head attention")})
+        if is_multi_head and (decoder % self.attention_heads or encoder % self.attention_heads):
             raise ValueError(
                 "attention_heads must divide decoder_hidden_size and the width of the annotations, "
                 f"got {self.attention_heads}, {decoder} and {encoder}; 4 and 8 are usual"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seq2seq.config.base import Config, Probability
+from seq2seq.config.base import Config, Probability, refuse_idle
 
 CellName = Literal[
     "rnn_tanh",
@@ -80,6 +80,13 @@ class RecurrenceConfig(Config):
             raise ValueError(
                 f"recurrent_dropout_on='update' needs a memory to add to, got cell={self.cell!r}; use 'hidden'"
             )
+        refuse_idle(
+            self,
+            {
+                "init_range": (self.initialisation != "uniform", "initialisation='uniform'"),
+                "recurrent_dropout_on": (not self.recurrent_dropout, "recurrent_dropout above 0"),
+            },
+        )
         if self.compiled and self.fused and self.cell in FUSED_CELLS:
             raise ValueError(
                 f"compiled=True is for unrolled cells, got cell={self.cell!r}, which runs fused; set fused=False"

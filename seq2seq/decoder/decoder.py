@@ -133,7 +133,7 @@ class Decoder(nn.Module):
     def step(self, tokens: Int[Tensor, "rows"], state: DecoderState) -> tuple[Float[Tensor, "rows f"], DecoderState]:
         """One step from one token per row: features for the output layer, and the next state."""
         config = self.config
-        if self.token_gates is None:
+        if self.token_gates is None or self.training or torch.is_grad_enabled():
             gates = self.bottom_cell.project(drop(self.embedding(tokens), config.embedding_dropout, self.training))
         else:
             gates = self.token_gates[tokens]
@@ -182,7 +182,8 @@ class Decoder(nn.Module):
     def tabulate_tokens(self) -> None:
         """Compute every token's share of the bottom layer's gates now, for all steps to come.
 
-        `step` then looks it up, until something is started with gradients or `load_state_dict` brings other weights.
+        `step` then looks it up where neither dropout nor gradients are wanted, until something is started with
+        gradients or `load_state_dict` brings other weights.
 
         Reference:
             Devlin et al. (2014), "Fast and robust neural network joint models for statistical machine translation".

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seq2seq.data import Batch
 from seq2seq.diagnostics.gates import gate_statistics
+from seq2seq.errors import ConfigError
 from seq2seq.model import Seq2Seq
 
 Gradients = dict[str, Tensor]
@@ -33,11 +34,17 @@ class GradientFlow(Callback):
         every: optimiser steps between two looks.
         rows: of the batch that the gates are looked at with.
 
+    Raises:
+        ConfigError: if one of them is below 1.
+
     Note:
         Works with any LightningModule whose `model` is a `Seq2Seq`, clipped by Lightning or by itself.
     """
 
     def __init__(self, every: int = 100, rows: int = 4) -> None:
+        for name, value in (("every", every), ("rows", rows)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}; leave it out for the default")
         self.every = every
         self.rows = rows
         self.steps = 0

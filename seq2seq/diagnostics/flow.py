@@ -14,6 +14,7 @@ from torch import Tensor
 from seq2seq.cells import Cell, CellState, LinearCell, ReluRNNCell, TanhRNNCell
 from seq2seq.data import Batch
 from seq2seq.diagnostics.trace import Call, Trace, Traceable, trace
+from seq2seq.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Flow:
         jacobian: largest singular value of one step's Jacobian, of all the state by all the state before it, the mean
             over the rows looked at: entry k is of the step from distance k + 1 to k. `[distances - 1]`; empty if it
             was not asked for.
-        bound: (gamma_u gamma_f)^k, over which a plain network's gradient can never rise, `[distances]`; `None` for all
-            cells but `TanhRNNCell`, `ReluRNNCell` and `LinearCell`: neither gates nor `MemoryCell` have such a bound.
+        bound: (gamma_u gamma_f)^k, over which a plain network's gradient can never rise as a share of its entry 0,
+            `[distances]`; `None` for all cells but `TanhRNNCell`, `ReluRNNCell` and `LinearCell` (neither gates nor
+            `MemoryCell` have such a bound) and where there are other cells, through which gradient comes too.
             gamma_u is the largest singular value of the recurrent weights (1 in `LinearCell`), gamma_f the steepest
             slope of the activation (1).
 
@@ -45,7 +47,7 @@ class Flow:
     @property
     def half_life(self) -> float:
         """The distance in steps at which half of the gradient of the longest-lived part is left: of c where there is
-        one, else of h. Infinite if it never gets so small."""
+        one, else of h. Infinite if it never gets so small, NaN if there is no gradient, or one that is not finite."""
         return half_life(self.hidden if self.memory is None else self.memory)
 
 
@@ -61,7 +63,12 @@ def gradient_flow(
         model: a model, or a stack or cell of `recurrence` and `cells`.
         batch: pairs for a model; else inputs.
         jacobian_rows: rows of which Jacobians are computed, at a cost of (state size)^3 per step; 0: none.
+
+    Raises:
+        ConfigError: in `torch.inference_mode`.
     """
+    if torch.is_inference_mode_enabled():
+        raise ConfigError("gradients need tensors that keep track of them, got torch.inference_mode; leave it first")
     with torch.enable_grad():
         traces, loss = trace(model, batch)
         states = [part for found in traces for call in found.calls for part in call.after]
@@ -76,7 +83,7 @@ def gradient_flow(
                 hidden,
                 memory[0] if memory else None,
                 jacobians(found, jacobian_rows),
-                product_bound(found.cell, len(hidden)),
+                product_bound(found.cell, len(hidden)) if len(traces) == 1 else None,
             )
         )
     return flows
@@ -138,8 +145,11 @@ def product_bound(cell: Cell, distances: int) -> Float[Tensor, "distances"] | No
 
 
 def half_life(norms: Float[Tensor, "distances"]) -> float:
-    """The first distance at which a curve is at half its start, between steps by its logarithm; infinite if never."""
+    """The first distance at which a curve is at half its start, between steps by its logarithm; infinite if never, NaN
+    if it starts with nothing or is not finite."""
     values = norms.tolist()
+    if values[0] == 0 or not all(map(math.isfinite, values)):
+        return math.nan
     for distance, (above, below) in enumerate(pairwise(values)):
         if below <= values[0] / 2:
             if below <= 0:

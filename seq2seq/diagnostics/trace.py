@@ -90,7 +90,7 @@ def trace(model: Traceable, batch: Batch | Float[Tensor, "batch steps features"]
         a model the cross-entropy of `<E>` (nats), otherwise half the square of the last hidden state's length.
     """
     module = cast(nn.Module, model)
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     frozen = [weight for weight in module.parameters() if not weight.requires_grad]
     module.eval()
     # Gradients are followed through every cell, also through those that are not trained.
@@ -100,7 +100,8 @@ def trace(model: Traceable, batch: Batch | Float[Tensor, "batch steps features"]
         with recording(model) as traces:
             loss = last_loss(model, batch)
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training
         for weight in frozen:
             weight.requires_grad_(False)
     if isinstance(batch, Batch):

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seq2seq.cells import CellState
 from seq2seq.config import RecurrenceConfig
+from seq2seq.errors import ConfigError
 from seq2seq.recurrence.dropout import draw_mask, drop
 from seq2seq.recurrence.layer import Layer, LayerMasks
 
@@ -49,6 +50,9 @@ class Recurrence(nn.Module):
         residual_from: the first layer (counted from 0) whose input is added to its output; `None`: no layer.
         dropout_from: the first layer whose input is dropped out: 0 for a stack on top of another layer of its width.
 
+    Raises:
+        ConfigError: if dropout would leave nothing, a residual cannot be added, or biases are set where there are none.
+
     Example:
         >>> outputs, state = Recurrence(8, 16, num_layers=2, config=RecurrenceConfig(cell="gru"))(inputs)
 
@@ -74,6 +78,17 @@ class Recurrence(nn.Module):
     ) -> None:
         super().__init__()
         width = hidden_size * (2 if bidirectional else 1)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}; 0.1 to 0.5 are usual")
+        if residual_from == 0 and input_size != width:
+            raise ConfigError(
+                f"residual_from=0 needs inputs as wide as the outputs, got {input_size} and {width}; use 1"
+            )
+        if not bias and (config.chrono is not None or config.forget_bias != 1.0):
+            raise ConfigError(
+                f"chrono and forget_bias set biases, got chrono={config.chrono}, forget_bias={config.forget_bias} and "
+                "bias=False; leave them out"
+            )
         sizes = ([input_size + context_size] + [width + context_size] * num_layers)[:num_layers]
         self.stack = nn.ModuleList(Layer(config, size, hidden_size, bias, bidirectional) for size in sizes)
         self.width = width

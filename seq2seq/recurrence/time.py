@@ -7,6 +7,7 @@ packed `[tokens, features]` with the number of rows of every step, which falls a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -94,7 +95,8 @@ def unroll(
         # Under autocast the products are of lower precision than what came in.
         start = tuple(part.to(projected.dtype) for part in start)
         steps = projected.unbind(0) if batch_sizes is None else projected.split(batch_sizes.tolist())
-        step_outputs, end = run(compiled_step(cell) if compiled else cell, steps, start, mask)
+        with many_graphs() if compiled else nullcontext():
+            step_outputs, end = run(compiled_step(cell) if compiled else cell, steps, start, mask)
         outputs.append(torch.stack(step_outputs) if batch_sizes is None else torch.cat(step_outputs))
         ends.append(end)
     return torch.cat(outputs, dim=-1), tuple(torch.cat(part, dim=-1) for part in zip(*ends, strict=True))
@@ -141,8 +143,15 @@ NO_COMPILER = ("InvalidCxxCompiler", "TritonMissing", "Failed to find C compiler
 """What torch says where it cannot compile."""
 
 
+def many_graphs() -> AbstractContextManager[Any]:
+    """Lets torch compile a step anew for other sizes and layouts more often than the 8 times after which it gives up;
+    an encoder, a decoder and their first steps take about 13."""
+    patched: AbstractContextManager[Any] = torch._dynamo.config.patch(cache_size_limit=64)
+    return patched
+
+
 def compiled_step(cell: Cell) -> Callable[..., Any]:
-    """The cell's step, compiled once for all cells of its kind and any number of rows."""
+    """The cell's step, compiled for all cells of its kind and any number of rows together."""
     return partial(compile_step(type(cell)), cell)
 
 
