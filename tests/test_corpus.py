@@ -126,7 +126,7 @@ def test_utf16_is_recognised(tmp_path):
     assert "1: is UTF-16" in message(read_text(write(tmp_path / "bad", "hällo\n".encode("utf-16"))))
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zip"])
 def test_packed_data_by_another_name_is_recognised(tmp_path, suffix):
     path = write(tmp_path / f"text{suffix}", SOURCES).rename(tmp_path / "text")
     assert f"{path}:1: is packed data, must be text; give the file a name that ends in {suffix}" in message(
@@ -224,7 +224,7 @@ def test_a_missing_column_is_placed(tmp_path):
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ("", "must be a JSON object"),
+        ("", "must be a JSON object, got a blank line (Expecting value: line 1 column 1 (char 0)); mend it"),
         ("{", "must be a JSON object"),
         ("[" * 100_000, "must be a JSON object"),
         ("[1]", "has no 'source'"),
@@ -248,7 +248,7 @@ def test_bad_pairs_in_memory():
     assert "mine:1: must be text, got None" in message(lambda: from_pairs([("a", None)], name="mine"))
     assert "mine: is empty" in message(lambda: from_pairs([], name="mine"))
     for wrong in (("a", "b", "c"), "ab", 3):
-        assert "mine:1: must be a pair of source and target, got" in message(partial(from_pairs, [wrong], "mine"))
+        assert "mine:1: must be a pair (source, target), got" in message(partial(from_pairs, [wrong], "mine"))
 
 
 @pytest.mark.parametrize("values", [{"max_length": 0}, {"max_ratio": 0.5}, {"max_ratio": float("nan")}])

@@ -5,12 +5,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 
 from seq2seq.cli.app import run
-from seq2seq.corpus import ParallelText, from_pairs, hold_out, read_places, read_tsv
+from seq2seq.corpus import ParallelText, from_pairs, hold_out, read_lines, read_places, read_tsv
 from seq2seq.corpus.check import Finding, Histogram, check_data
 from seq2seq.corpus.check.alignment import misaligned
 from seq2seq.errors import ConfigError, CorpusError
@@ -84,6 +85,21 @@ def test_pairs_that_are_held_out_and_trained_on_are_a_fault() -> None:
     assert not found["sources in test"].is_fault
     assert found["pairs in test"].examples[0].startswith("1: ")
     assert found["sources in test"].examples[0].startswith("2: ")
+
+
+def test_what_differs_in_spaces_or_code_points_alone_has_leaked_too() -> None:
+    known = [(f"un  café {number}", f"a coffee {number}") for number in range(50)]
+    same = [(normalize("NFD", f" un café {number}"), f"a  coffee {number}") for number in range(50)]
+    found = findings([*SOUND, *known, *same[:5]], held_out={"test": from_pairs(same)})
+    assert found["pairs in test"].count == 50
+    assert found["duplicate"].count == 5
+
+
+def test_a_held_out_text_that_cannot_be_read_is_one_finding_of_all(tmp_path: Path) -> None:
+    found = findings([*SOUND, SOUND[0]], held_out={"test": read_lines(tmp_path / "no", tmp_path / "where")})
+    assert found["duplicate"].count == 1
+    assert found["unreadable"].is_fault
+    assert "cannot be read (No such file or directory)" in found["unreadable"].message
 
 
 def test_swapped_and_foreign_sides_are_found() -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 from unicodedata import normalize
 
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 
 from seq2seq.config import EOS_ID, PAD_ID
-from seq2seq.corpus import Limits, ParallelText, from_pairs, hold_out, read_lines, split
+from seq2seq.corpus import Limits, ParallelText, from_pairs, hold_out, read_lines, read_tsv, split
 from seq2seq.data import (
     Batch,
     Budget,
@@ -261,6 +263,51 @@ def test_what_helpers_leave_undone_is_made_good(vocabulary, text, tmp_path, monk
 
 
 @pytest.mark.usefixtures("shards")
+def test_a_helper_ends_with_its_parent(vocabulary, text, tmp_path):
+    work = partial(tokenising._write_some, tmp_path, text, (vocabulary, vocabulary), None)
+    for parent, shards in ((os.getppid(), 0), (os.getpid(), 3)):
+        helper = get_context("fork").Process(target=tokenising._help, args=(parent, work, {0, 1, 2}))
+        helper.start()
+        helper.join()
+        assert helper.exitcode == 0
+        assert len(list(tmp_path.glob("*.arrow"))) == shards
+
+
+@pytest.mark.usefixtures("shards")
+def test_a_full_disk_leaves_no_part_of_a_file(vocabulary, text, tmp_path, monkeypatch, capfd):
+    replace = Path.replace
+
+    def fail(path, target):
+        if path.suffix in (".arrow", ".part"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        with pytest.raises(CorpusError, match=r"\(No space left on device\); make room, or choose another cache"):
+            tokenise(text, vocabulary, vocabulary, cache, workers=3)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    assert not capfd.readouterr().err, "helpers leave the telling to their parent"
+
+
+@pytest.mark.usefixtures("shards")
+def test_a_text_that_changes_while_it_is_tokenised_is_refused(vocabulary, tmp_path, monkeypatch):
+    path, write = tmp_path / "text.tsv", tokenising._write_shards
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+
+    def write_while_it_changes(*arguments):
+        write(*arguments)
+        path.write_text("ab\tba\n")
+
+    monkeypatch.setattr(tokenising, "_write_shards", write_while_it_changes)
+    with pytest.raises(CorpusError, match="must stay as it is while it is tokenised, and has changed; start again"):
+        tokenise(read_tsv(path), vocabulary, vocabulary, tmp_path / "cache", workers=1)
+    monkeypatch.setattr(tokenising, "_write_shards", write)
+    assert len(tokenise(read_tsv(path), vocabulary, vocabulary, tmp_path / "cache", workers=1)) == 1
+
+
+@pytest.mark.usefixtures("shards")
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, CorpusError])
 def test_finished_shards_outlast_a_fault(fault, vocabulary, tmp_path, monkeypatch):
     readings = 0
@@ -494,7 +541,7 @@ def test_what_is_held_out_is_not_blank_and_not_in_the_training_by_another_spelli
 
 def test_a_cache_that_cannot_be_written(vocabulary, text, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CorpusError, match=r"file: cannot keep tokens .*; choose another cache"):
+    with pytest.raises(CorpusError, match=r"file: cannot keep tokens .*; make room, or choose another cache"):
         tokenise(text, vocabulary, vocabulary, tmp_path / "file")
 
 

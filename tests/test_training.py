@@ -216,6 +216,11 @@ def test_a_step_learns_from_what_the_settings_say(tmp_path: Path, monkeypatch: p
         ({"teacher_forcing_floor": 0.5}, "only with a teacher_forcing other than 'always'"),
         ({"sampled_inputs": "loop"}, "only with a teacher_forcing other than 'always'"),
         ({"average_of": "last"}, "only with average_models"),
+        (
+            {"schedule": "halving", "halving_interval": 1e-320},
+            "halving_interval must be greater than or equal to 0.000001",
+        ),
+        ({"warmup_steps": 10**400}, "warmup_steps must be less than 2147483648"),
         ({"schedule": "plateau", "early_stopping": 2}, "got early_stopping=2 and plateau_patience=1; use .*=3 or more"),
     ],
 )

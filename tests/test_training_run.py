@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from tiny import data_module, model_config, training_config
+from tiny import data_module, model_config, training_config, vocabulary
 
 from seq2seq import metrics, package
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
-from seq2seq.corpus import from_pairs
+from seq2seq.corpus import from_pairs, read_tsv
 from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError
@@ -55,6 +55,19 @@ def run(
         from_pairs(PAIRS), from_pairs(PAIRS), vocabulary, vocabulary, batch_sentences=5, seed=1, cache=cache
     )
     return train(model, training, data, out, device=device, epochs=epochs, smoke=smoke, callbacks=callbacks)
+
+
+def test_a_data_module_that_is_used_again_takes_its_text_as_it_is_now(tmp_path: Path) -> None:
+    text, training = tmp_path / "text.tsv", training_config(max_epochs=1)
+    text.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+    tokens = vocabulary()
+    data = ParallelDataModule(
+        read_tsv(text), read_tsv(text), tokens, tokens, batch_sentences=6, seed=1, cache=tmp_path / "cache"
+    )
+    for count in (10, 4):
+        text.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS[:count]))
+        train(model_config(), training, data, tmp_path / "run", restart=True)
+        assert len(data.train_tokens) == len(data.validation_tokens) == len(data.validation_pairs) == count
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")

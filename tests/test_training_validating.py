@@ -1,5 +1,6 @@
 """When a training validates, and what counts validations."""
 
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tiny import PAIRS, fit, training_config, vocabulary
 
 from seq2seq.encoder import Encoded
 from seq2seq.model import Seq2Seq
+from seq2seq.training import TranslationModule
 from seq2seq.training.callbacks import ValidationLine
 
 NEVER_BETTER = {"monitor": "exact_match", "learning_rate": 1e-6}
@@ -84,6 +86,21 @@ def test_early_stopping_counts_validations_and_ends_in_the_middle_of_an_epoch(tm
     assert content(out)["global_step"] == 15
     reverse(out, **changes)
     assert "is finished" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_counts_as_not_better(value: float, tmp_path: Path, monkeypatch, capfd) -> None:
+    log, seen = TranslationModule.log, []
+
+    def log_it(self, name, number, **options):
+        if name == "validation_loss":
+            seen.append(name)
+            number = number + value if len(seen) in (2, 4, 5) else number
+        log(self, name, number, **options)
+
+    monkeypatch.setattr(TranslationModule, "log", log_it)
+    reverse(tmp_path / "run", early_stopping=2, max_epochs=9)
+    assert steps(capfd.readouterr().err) == [6, 12, 18, 24, 30], "two in a row"
 
 
 def test_early_stopping_waits_for_the_end_of_the_warm_up(tmp_path: Path, capfd) -> None:

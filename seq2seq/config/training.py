@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from seq2seq.config.base import Config, Probability, Size, refuse_idle
+from seq2seq.config.base import Config, Count, Probability, Size, refuse_idle
 
 
 def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -51,7 +51,7 @@ class TrainingConfig(Config):
     2017); `cosine`: half a cosine that comes to `min_learning_rate` right after the last step (Loshchilov & Hutter
     2017); `plateau`: lowered whenever validation stops improving, where those in the warm-up do not count; `halving`:
     halved at regular times (Luong et al. 2015)."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Count = 0
     """Steps in which the rate rises linearly, with every schedule: the first one already has `learning_rate` /
     `warmup_steps`, the last one all of it."""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -60,7 +60,7 @@ class TrainingConfig(Config):
     """`plateau` lets this many validations in a row without a better score pass; the next one lowers the rate."""
     halving_start: Annotated[float, Field(ge=0)] = 5.0
     """When `halving` first halves the rate, in `halving_unit`; epochs may be fractions."""
-    halving_interval: Annotated[float, Field(gt=0)] = 1.0
+    halving_interval: Annotated[float, Field(ge=1e-6)] = 1.0
     """After how long `halving` does so again, each time."""
     halving_unit: Literal["epochs", "steps"] = "epochs"
     """What `halving_start` and `halving_interval` count, from the beginning of the training."""
@@ -69,7 +69,7 @@ class TrainingConfig(Config):
     label_smoothing: Probability = 0.0
     """The share of the probability that the training target spreads evenly over the whole vocabulary (Szegedy et al.
     2016, arXiv:1512.00567); 0.1 is usual."""
-    dropout_start: Annotated[int, Field(ge=0)] = 0
+    dropout_start: Count = 0
     """Late dropout: the steps before dropout of any kind, and R-Drop, set in. A model that knows nothing yet learns
     faster without, and cannot overfit (Liu et al. 2023, arXiv:2303.01500)."""
     r_drop: Annotated[float, Field(ge=0)] = 0.0

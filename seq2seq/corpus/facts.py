@@ -32,8 +32,21 @@ class Tally:
 
 def write_quietly(path: Path, content: bytes) -> None:
     """Write what only makes the next start quicker: whole or not at all, and no fault if it cannot be written."""
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file; after a crash there is the old one, the new one, or none.
+
+    Raises:
+        OSError: if that is impossible; the old file stays.
+    """
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    try:
         part.write_bytes(content)
         part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)  # On a full disk it would keep the room that it lacks.
+        raise

@@ -21,7 +21,7 @@ StrPath = str | os.PathLike[str]
 PACKINGS = (".gz", ".xz", ".zip")
 """Endings of files that are unpacked."""
 
-_PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz"}
+_PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"PK\x03\x04": ".zip"}
 """How packed files begin."""
 
 _UNREAD = {b"BZh": ("bzip2", "bunzip2"), b"\x28\xb5\x2f\xfd": ("zstd", "unzstd")}

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from seq2seq.corpus.facts import Tally, write_quietly
 from seq2seq.corpus.files import StrPath, shorten
@@ -206,9 +207,14 @@ def from_pairs(pairs: Iterable[Pair], name: str = "pairs") -> ParallelText:
 
 def _pair(value: Any, place: str) -> Pair:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise CorpusError(f"{place}: must be a pair of source and target, got {shorten(repr(value))}")
+        raise CorpusError(f"{place}: must be a pair (source, target), got {shorten(repr(value))}; leave it out")
     source, target = value
     return check_text(source, place), check_text(target, place)
+
+
+def as_read(text: str) -> str:
+    """What a vocabulary reads, be the spaces or the code points others: equal for what is one text to it."""
+    return normalize("NFC", " ".join(text.split()))
 
 
 def check_text(value: Any, place: str) -> str:
@@ -218,7 +224,7 @@ def check_text(value: Any, place: str) -> str:
         CorpusError: if it is not, or holds NUL or half a surrogate pair; the message begins with `place`.
     """
     if not isinstance(value, str):
-        raise CorpusError(f"{place}: must be text, got {shorten(repr(value))}")
+        raise CorpusError(f"{place}: must be text, got {shorten(repr(value))}; leave it out, or give a text")
     if "\0" in value:
         raise CorpusError(f"{place}: holds NUL (character {value.index(chr(0))}), so it is no text; remove it")
     if not value.isascii() and (half := next((c for c in value if "\ud800" <= c <= "\udfff"), None)):

@@ -82,7 +82,8 @@ def read_jsonl(path: StrPath, keys: tuple[str, str] = ("source", "target")) -> P
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise CorpusError(f"{place}: must be a JSON object, got {shorten(line)} ({error})") from None
+                given = shorten(line) if line.strip() else "a blank line"
+                raise CorpusError(f"{place}: must be a JSON object, got {given} ({error}); mend it") from None
             yield _field(row, keys[0], place), _field(row, keys[1], place)
 
     return ParallelText(str(path), read, (path,), f"keys {keys}")

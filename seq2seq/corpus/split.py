@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from unicodedata import normalize
 from zlib import crc32
 
 from seq2seq.corpus.facts import Tally
 from seq2seq.corpus.files import StrPath
-from seq2seq.corpus.pairs import Pair, ParallelText
+from seq2seq.corpus.pairs import Pair, ParallelText, as_read
 from seq2seq.corpus.watching import watched
 from seq2seq.errors import CorpusError
 
@@ -35,11 +34,10 @@ def hold_out(
 
     def number(pair: Pair) -> int:
         """Of the part that a pair belongs to: validation, test, training, which drops what is blank."""
-        source, target = (" ".join(side.split()) for side in pair)
+        source, target = map(as_read, pair)
         if not source or not target:
             return 2
-        # What differs in its spaces or code points alone is one text to a vocabulary.
-        return min(2, crc32(normalize("NFC", source).encode()) % every)
+        return min(2, crc32(source.encode()) % every)
 
     def part(name: str, wanted: int) -> ParallelText:
         def chosen() -> Iterator[Pair]:

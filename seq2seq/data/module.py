@@ -198,6 +198,11 @@ class ParallelDataModule(LightningDataModule):
     def budget(self, budget: Budget) -> None:
         self._budget = budget
 
+    def forget_tokens(self) -> None:
+        """Take the texts as they are now, for another training: what was made of them may be of older ones."""
+        for made in ("train_tokens", "validation_tokens", "validation_pairs"):
+            self.__dict__.pop(made, None)
+
     def fingerprint(self) -> dict[str, Any]:
         """All that the batches depend on: equal for equal data."""
         for text in (self.train, self.validation):

@@ -6,10 +6,11 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -24,6 +25,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from seq2seq.corpus import Limits, Pair, ParallelText
+from seq2seq.corpus.facts import write_whole
 from seq2seq.data.tokens import (
     Block,
     Tokens,
@@ -32,7 +34,6 @@ from seq2seq.data.tokens import (
     numbered_blocks,
     write_file,
     write_summary,
-    write_whole,
 )
 from seq2seq.errors import CorpusError
 from seq2seq.vocabulary import Vocabulary
@@ -63,14 +64,18 @@ def tokenise(
         workers: processes that tokenise; `None`: one per core.
 
     Raises:
-        CorpusError: at a fault in the text, or if no pair is left.
+        CorpusError: at a fault in the text, if no pair is left, or if the text changes meanwhile.
     """
+    stamp = text.stamp()
     text.with_facts(cache)
     vocabularies = source_vocabulary, target_vocabulary
     key = [text.fingerprint, *(vocabulary.fingerprint for vocabulary in vocabularies), limits and asdict(limits)]
 
     def write(part: Path) -> None:
         _write_shards(part, text, vocabularies, limits, workers or cores())
+        if text.stamp() != stamp:
+            shutil.rmtree(part)
+            raise CorpusError(f"{text.name}: must stay as it is while it is tokenised, and has changed; start again")
         _summarise(part, text)
 
     folder = cache_folder(cache, key)
@@ -98,7 +103,8 @@ def _write_shards(
     # Where processes cannot be forked, their start would cost more than they bring, and run the user's script again.
     if "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux":
         context = multiprocessing.get_context("fork")
-        helpers = [context.Process(target=work, args=(share,), daemon=True) for share in shares[1:]]
+        help_out = partial(_help, os.getpid(), work)
+        helpers = [context.Process(target=help_out, args=(share,), daemon=True) for share in shares[1:]]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork.*", DeprecationWarning)
         for helper in helpers:
@@ -111,7 +117,17 @@ def _write_shards(
     finally:
         for helper in helpers:
             helper.terminate()
+        for helper in helpers:
+            helper.join()
     work({number for number in missing if not _shard(part, number, ".json").exists()})
+
+
+def _help(parent: int, work: Callable[..., None], numbers: set[int]) -> None:
+    """Do a share of the work while the parent lives, unless it ends this; what fails it does itself, and tells of."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with suppress(OSError, CorpusError):
+        work(numbers, goes_on=lambda: os.getppid() == parent)
 
 
 def _write_some(
@@ -121,13 +137,16 @@ def _write_some(
     limits: Limits | None,
     numbers: set[int],
     shows_progress: bool = False,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Write some shards of a corpus, by their numbers."""
+    """Write some shards of a corpus, by their numbers, as long as it goes on."""
     pairs = iter(text)
     shards = range(max(numbers, default=-1) + 1)
     if shows_progress:
         shards = track(shards, escape(f"Tokenising {text.name}"), console=Console(stderr=True), transient=True)  # type: ignore[assignment]  # both are iterables of numbers
     for number in shards:
+        if not goes_on():
+            break
         stretch = islice(pairs, _SHARD)
         if number in numbers:
             _write_shard(part, number, stretch, vocabularies, limits)
@@ -151,8 +170,12 @@ def _write_shard(
             yield start + np.flatnonzero(is_kept), [list(compress(side, is_kept)) for side in sides]
 
     path = _shard(part, number, f".{uuid4().hex}.arrow")
-    kept = write_file(path, encoded())
-    path.replace(_shard(part, number, ".arrow"))
+    try:
+        kept = write_file(path, encoded())
+        path.replace(_shard(part, number, ".arrow"))
+    except BaseException:
+        path.unlink(missing_ok=True)  # On a full disk it would keep the room that it lacks.
+        raise
     facts = {"kept": kept, "dropped": dict(+dropped)}
     write_whole(_shard(part, number, ".json"), json.dumps(facts).encode())
 

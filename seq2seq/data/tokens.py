@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from seq2seq.config import EOS_ID, PAD_ID
 from seq2seq.corpus import Pair
+from seq2seq.corpus.facts import write_whole
 from seq2seq.data.plan import Indices, Lengths
 from seq2seq.errors import CorpusError
 
@@ -189,7 +190,8 @@ def keep_tokens(folder: Path, write: Callable[[Path], None], goes_on: bool = Fal
         if (found := open_tokens(folder)) is not None:  # The other process has moved the folder away.
             return found
         raise CorpusError(
-            f"{folder.parent}: cannot keep tokens ({error.strerror or error}); choose another cache"
+            f"{folder.parent}: cannot keep tokens ({error.strerror or error}); make room, or choose another cache "
+            "(of a recipe: another --out)"
         ) from None
     finally:
         if not goes_on:
@@ -241,13 +243,6 @@ def write_summary(part: Path, kept: int, dropped: Counter[str], files: Sequence[
     """Say what a folder holds, by which it is whole."""
     summary = {"kept": kept, "dropped": dict(+dropped), "files": list(files)}
     write_whole(part / "summary.json", json.dumps(summary).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """After a crash there is the old file, the new one, or none."""
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _column(side: list[list[int]]) -> Any:

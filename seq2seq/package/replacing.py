@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import EISDIR
 from pathlib import Path
@@ -29,7 +29,7 @@ LOCK = ".lock"
 def alone_in(folder: Path) -> Iterator[None]:
     """One process at a time, from what it reads to what it replaces; where there are no locks, each for itself."""
     path = folder / LOCK
-    descriptor = _lock(path)
+    descriptor = open_locked(path, lambda descriptor: fcntl.flock(descriptor, fcntl.LOCK_EX))
     try:
         yield
     finally:
@@ -41,8 +41,13 @@ def alone_in(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(path: Path) -> int | None:
-    """The lock file, opened and locked; `None` where the system or the disk knows no locks."""
+def open_locked(path: Path, lock: Callable[[int], None]) -> int | None:
+    """A lock file, opened and locked; `None` where the system or the disk knows no locks.
+
+    Args:
+        path: the file; who has locked it removes it before unlocking.
+        lock: locks a descriptor; an `OSError` says that it knows no locks, anything else is raised.
+    """
     if fcntl is None:
         return None
     while True:
@@ -51,7 +56,7 @@ def _lock(path: Path) -> int | None:
         except OSError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
         except BaseException as error:
             os.close(descriptor)
             if not isinstance(error, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch import Callback, seed_everything
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError
+from seq2seq.training.alone import alone_in
 from seq2seq.training.averaging import KeepModels, validate_average
 from seq2seq.training.batch_size import check_batch_tokens, settle
 from seq2seq.training.callbacks import KeepBest
@@ -23,7 +25,7 @@ from seq2seq.training.keeping import KeepState
 from seq2seq.training.loggers import build_loggers, check_wandb, close
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import GREEDY, TranslationModule
-from seq2seq.training.processes import in_first_process, say
+from seq2seq.training.processes import in_first_process, is_first_process, say
 from seq2seq.training.start import start_from
 from seq2seq.training.vectors import start_with_vectors
 
@@ -80,9 +82,9 @@ def train(
         CorpusError: at a fault in the text, if no training pair is left, or the tokens cannot be kept; if vectors
             cannot be read, or are of other words.
         PackageError: if `start`, or one of the models to be averaged, cannot be read.
-        TrainingError: if `out` holds something else, a model without a state to go on from, or a training with other
-            settings; if none of its saved states can be used; if `start` is another model; if Weights & Biases cannot
-            be used, steps fail, or memory or disk are too small.
+        TrainingError: if another process trains in `out`; if it holds something else, a model without a state to go on
+            from, or a training with other settings; if none of its saved states can be used; if `start` is another
+            model; if Weights & Biases cannot be used, steps fail, or memory or disk are too small.
         KeyboardInterrupt: after Ctrl-C; SystemExit: after SIGTERM, or when its terminal was closed. The state is saved,
             and the same call goes on.
     """
@@ -90,6 +92,7 @@ def train(
     check_wandb(wandb)
     config = training if epochs is None else training.model_copy(update={"max_epochs": epochs})
     data.subword_sampling = config.subword_sampling
+    data.forget_tokens()
     check_batch_tokens(config, data)
     vectors = source_vectors, target_vectors
     if start is not None and any(vectors):
@@ -100,45 +103,46 @@ def train(
     settings = comparable(model, config, data, search, run)
     checkpoints = Checkpoints(out / "checkpoints")
     check_folder(out, checkpoints, restart, smoke)
-    found = None if restart else look_for_state(out, checkpoints, settings)
-    if found and found.finished:
-        say(f"the training in {out} is finished; --restart or another --out trains anew")
+    with alone_in(checkpoints.folder) if is_first_process() else nullcontext():
+        found = None if restart else look_for_state(out, checkpoints, settings)
+        if found and found.finished:
+            say(f"the training in {out} is finished; --restart or another --out trains anew")
+            return out
+        quieten()
+        seed_everything(config.seed, verbose=False)
+        references = [data.target_vocabulary.normalise(target) for _, target in data.validation_pairs]
+        module = TranslationModule(model, config, data.source_vocabulary, data.target_vocabulary, references, search)
+        if found and found.batch_tokens:
+            settle(module, data, found.batch_tokens)
+        if start is not None and found is None:
+            start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
+        if found is None:
+            start_with_vectors(module.model, vectors, (data.source_vocabulary, data.target_vocabulary))
+        older = left_by_another(out, checkpoints, start) if found is None else []
+        best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
+        state = KeepState(checkpoints, config, settings, log)
+        if wandb is not None:
+            # The name of its run is a new one by the time that the others are removed.
+            older = [path for path in older if path.name != WANDB_ID]
+        if found is not None and checkpoints.finished:
+            older = [checkpoints.finished_note]  # There are more epochs to train now.
+        begin = Begin(older, log, found.log_rows if found else 0)
+        callbacks = [begin, *build_callbacks(config, out, best, None if smoke else state), *callbacks]
+        loggers = build_loggers(out, log, found, wandb, settings)
+        trainer = build_trainer(engine, config, callbacks, loggers, smoke)
+        trainer.strategy.checkpoint_io = checkpoints
+        parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())
+        say(f"{sum(weight.numel() for weight in module.parameters()):,} parameters ({parts})")
+        with explained(out, trainer, module, state):
+            trainer.fit(module, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
+            in_first_process(trainer, log.check)
+            for callback in callbacks:
+                if isinstance(callback, KeepModels):
+                    validate_average(trainer, module, data, callback)
+            if not smoke:
+                in_first_process(trainer, partial(best.finish, trainer, log.path))
+                in_first_process(trainer, checkpoints.finish)
+        data.remove_samples()
+        close(loggers)
+        best.say()
         return out
-    quieten()
-    seed_everything(config.seed, verbose=False)
-    references = [data.target_vocabulary.normalise(target) for _, target in data.validation_pairs]
-    module = TranslationModule(model, config, data.source_vocabulary, data.target_vocabulary, references, search)
-    if found and found.batch_tokens:
-        settle(module, data, found.batch_tokens)
-    if start is not None and found is None:
-        start_from(module.model, start, data.source_vocabulary, data.target_vocabulary)
-    if found is None:
-        start_with_vectors(module.model, vectors, (data.source_vocabulary, data.target_vocabulary))
-    older = left_by_another(out, checkpoints, start) if found is None else []
-    best, log = KeepBest(out, languages), MetricsFile(out / "log" / "metrics.csv")
-    state = KeepState(checkpoints, config, settings, log)
-    if wandb is not None:
-        # The name of its run is a new one by the time that the others are removed.
-        older = [path for path in older if path.name != WANDB_ID]
-    if found is not None and checkpoints.finished:
-        older = [checkpoints.finished_note]  # There are more epochs to train now.
-    begin = Begin(older, log, found.log_rows if found else 0)
-    callbacks = [begin, *build_callbacks(config, out, best, None if smoke else state), *callbacks]
-    loggers = build_loggers(out, log, found, wandb, settings)
-    trainer = build_trainer(engine, config, callbacks, loggers, smoke)
-    trainer.strategy.checkpoint_io = checkpoints
-    parts = ", ".join(f"{name} {count:,}" for name, count in module.model.parts())
-    say(f"{sum(weight.numel() for weight in module.parameters()):,} parameters ({parts})")
-    with explained(out, trainer, module, state):
-        trainer.fit(module, datamodule=data, ckpt_path=found.path if found else None, weights_only=True)
-        in_first_process(trainer, log.check)
-        for callback in callbacks:
-            if isinstance(callback, KeepModels):
-                validate_average(trainer, module, data, callback)
-        if not smoke:
-            in_first_process(trainer, partial(best.finish, trainer, log.path))
-            in_first_process(trainer, checkpoints.finish)
-    data.remove_samples()
-    close(loggers)
-    best.say()
-    return out

@@ -39,8 +39,8 @@ class EarlyStopping(early_stopping.EarlyStopping):
     def __init__(self, config: TrainingConfig) -> None:
         assert config.early_stopping is not None
         mode = "min" if config.monitor == "loss" else "max"
-        # Lightning's would count epochs.
-        when = {"check_on_train_epoch_end": False}
+        # Lightning's would count epochs, and end at the first score that is not finite.
+        when = {"check_on_train_epoch_end": False, "check_finite": False}
         super().__init__(f"validation_{config.monitor}", patience=config.early_stopping, mode=mode, **when)
         self.config = config
 

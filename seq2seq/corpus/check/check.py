@@ -16,7 +16,7 @@ from seq2seq.corpus.check.alignment import misaligned
 from seq2seq.corpus.check.language import SideModels
 from seq2seq.corpus.check.report import LENGTH_EDGES, RATIO_EDGES, CheckReport, Finding, Histogram
 from seq2seq.corpus.files import shorten
-from seq2seq.corpus.pairs import Pair, ParallelText
+from seq2seq.corpus.pairs import Pair, ParallelText, as_read
 from seq2seq.errors import CorpusError
 
 BLOCK = 10_000
@@ -62,7 +62,7 @@ def check_data(
         examples: how many of each finding to show.
 
     Raises:
-        CorpusError: if not even the first pair can be read.
+        CorpusError: if not even the first training pair can be read.
     """
     look = Look(vocabularies, examples)
     fault: CorpusError | None = None
@@ -77,7 +77,10 @@ def check_data(
     findings += look.findings()
     findings += places_of_languages(text, look.models, look.pairs, examples)
     for name, other in (held_out or {}).items():
-        findings += of_held_out(name, other, look, examples)
+        try:
+            findings += of_held_out(name, other, look, examples)
+        except CorpusError as error:
+            findings.append(Finding("unreadable", str(error), 1, is_fault=True))
     return CheckReport(text.name, look.pairs, tuple(look.histograms()), tuple(findings))
 
 
@@ -108,10 +111,11 @@ class Look:
     def at(self, block: list[Pair]) -> None:
         """Take in some more pairs."""
         sides = [[pair[side].strip() for pair in block] for side in (0, 1)]
-        hashes = [[hashed(source, target), hashed(source)] for source, target in zip(*sides, strict=True)]
+        read = [(as_read(source), as_read(target)) for source, target in block]
+        hashes = [[hashed(source, target), hashed(source)] for source, target in read]
         self.hashes.append(np.array(hashes, np.uint64))
         self.lengths.append(np.array([[len(one) for one in side] for side in sides], np.int32).T)
-        for number, (source, target) in enumerate(zip(*sides, strict=True), start=self.pairs + 1):
+        for number, (source, target) in enumerate(read, start=self.pairs + 1):
             if not source or not target:
                 self.blank.append(number)
             elif source == target:
@@ -233,7 +237,7 @@ def of_held_out(name: str, other: ParallelText, look: Look, examples: int) -> li
     total = blank = 0
     for number, (source, target) in enumerate(other, start=1):
         total += 1
-        source, target = source.strip(), target.strip()
+        source, target = as_read(source), as_read(target)
         if not (source and target):  # Training has no such pairs.
             blank += 1
         elif contains(pairs, hashed(source, target)):
