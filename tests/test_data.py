@@ -291,6 +291,21 @@ def test_a_full_disk_leaves_no_part_of_a_file(vocabulary, text, tmp_path, monkey
     assert not capfd.readouterr().err, "helpers leave the telling to their parent"
 
 
+def test_a_text_that_changes_while_a_vocabulary_is_learnt_is_refused(tmp_path, monkeypatch):
+    path, learn = tmp_path / "text.tsv", Vocabulary.train
+    path.write_text("ab\tba\n" * 9)
+
+    def learn_while_it_changes(*arguments, **options):
+        learnt = learn(*arguments, **options)
+        path.write_text("cd\tdc\n" * 9)
+        return learnt
+
+    monkeypatch.setattr(Vocabulary, "train", learn_while_it_changes)
+    with pytest.raises(CorpusError, match="must stay as it is while it is learnt from, and has changed; start again"):
+        joint_vocabulary(read_tsv(path), 7, cache=tmp_path, kind="char")
+    assert not list(tmp_path.glob("*.model"))
+
+
 @pytest.mark.usefixtures("shards")
 def test_a_text_that_changes_while_it_is_tokenised_is_refused(vocabulary, tmp_path, monkeypatch):
     path, write = tmp_path / "text.tsv", tokenising._write_shards

@@ -90,6 +90,10 @@ class ParallelText:
             else None
         )
 
+    def changed(self, doing: str) -> CorpusError:
+        """What to tell where the stamp is another one after it was `doing`: tokenised, or learnt from."""
+        return CorpusError(f"{self.name}: must stay as it is while it is {doing}, and has changed; start again")
+
     def set_facts(self, count: int, fingerprint: str, stamp: str | None) -> None:
         """Take count and fingerprint from who has read the same text, instead of reading it; `stamp` is that of before
         the reading."""

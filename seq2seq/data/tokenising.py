@@ -75,7 +75,7 @@ def tokenise(
         _write_shards(part, text, vocabularies, limits, workers or cores())
         if text.stamp() != stamp:
             shutil.rmtree(part)
-            raise CorpusError(f"{text.name}: must stay as it is while it is tokenised, and has changed; start again")
+            raise text.changed("tokenised")
         _summarise(part, text)
 
     folder = cache_folder(cache, key)

@@ -33,9 +33,10 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
         options: those of `Vocabulary.train`.
 
     Raises:
-        CorpusError: at a fault in the text.
+        CorpusError: at a fault in the text, or if it changes meanwhile.
         VocabularyError: if the text is not enough, or the result cannot be kept.
     """
+    stamp = text.stamp()
     text.with_facts(cache)
     key = json.dumps([_FORMAT, text.fingerprint, MOST_PAIRS, size, options], sort_keys=True)
     path = Path(cache) / f"vocabulary-{hashlib.sha256(key.encode()).hexdigest()[:32]}.model"
@@ -53,5 +54,7 @@ def joint_vocabulary(text: ParallelText, size: int, *, cache: Path, **options: A
     with waited(f"Learning a vocabulary of {size:,} tokens from {text.name}"):
         vocabulary = Vocabulary.train(lines(), size, **options)
     give_back()
+    if text.stamp() != stamp:
+        raise text.changed("learnt from")
     vocabulary.save(path)
     return vocabulary
