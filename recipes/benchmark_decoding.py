@@ -70,14 +70,14 @@ class Decoded:
         arithmetic: multiply-adds of all that was needed.
         steps: decoder steps, each with many rows.
         rows: rows in all steps.
-        wasted: those of sentences that were complete.
+        wasted: those of sentences that were complete; `None`: a beam whose lengths are free tells not which it needed.
     """
 
     seconds: float
     arithmetic: int
     steps: int
     rows: int
-    wasted: int
+    wasted: int | None
 
 
 def prepare(model: Seq2Seq) -> Step[DecoderState]:
@@ -105,10 +105,10 @@ def decode(model: Seq2Seq, model_step: Step[DecoderState], batch: Source, config
     # Greedy search, and a beam whose lengths are fixed, are done with a sentence when the best output has its <E>.
     needed = torch.tensor([len(best.tokens) + 1 for best, *_ in found])
     is_known = config.beam_size == 1 or config.min_length_ratio == config.max_length_ratio
-    wasted = sum(int((needed[rows] <= time).sum()) for time, rows in enumerate(stepped)) if is_known else 0
+    wasted = sum(int((needed[rows] <= time).sum()) for time, rows in enumerate(stepped)) if is_known else None
     rows = sum(map(len, stepped))
     pairs = sum(int(lengths[sentences].sum()) for sentences in stepped)
-    read, write = multiplications(model, int(lengths.sum()), rows - wasted, pairs)
+    read, write = multiplications(model, int(lengths.sum()), rows - (wasted or 0), pairs)
     return Decoded(seconds, read + write, len(stepped), rows, wasted)
 
 
@@ -137,7 +137,8 @@ def measure_batches(
     floors = [(reading + one.steps * stepping) / speed for one in results]
     times = statistics.median(one.seconds / floor for one, floor in zip(results, floors, strict=True))
     seconds, sentences = sum(one.seconds for one in results), sum(len(batch[0]) for batch in sources)
-    rows, wasted = sum(one.rows for one in results), sum(one.wasted for one in results)
+    rows = sum(one.rows for one in results)
+    wasted = None if any(one.wasted is None for one in results) else sum(one.wasted or 0 for one in results)
     return (
         f"{'greedy' if beam_size == 1 else f'beam {beam_size}'}, batch {size}",
         precision,
@@ -145,7 +146,7 @@ def measure_batches(
         f"{statistics.median(milliseconds):.2f}",
         f"{np.percentile(milliseconds, 95):.2f}",
         f"{statistics.median(shares):.0%}",
-        f"{wasted / rows:.1%}",
+        "" if wasted is None else f"{wasted / rows:.1%}",
         f"{peak_memory():,.0f} MiB",
         f"{2 * statistics.median(rates) / 1e9:,.0f}",
         f"{speed / 1e9:,.1f}",

@@ -19,7 +19,7 @@ from rich.table import Table
 from seq2seq import package
 from seq2seq.cells import CELLS
 from seq2seq.cli.flags import Device, Restart, Smoke
-from seq2seq.cli.running import run_recipe
+from seq2seq.cli.running import run_recipe, writing
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_tsv
 from seq2seq.data import ParallelDataModule
@@ -134,19 +134,21 @@ def main(
         raise ConfigError(f"--cell must be one of {', '.join(CELLS)}, got {', '.join(wrong)}")
     task = dates() if data is None else captions(data)
     out = out / ("dates" if data is None else "multi30k")
-    rows = []
     for one in cell:
         print(f"\n{one}")
         run(task, one, out / one, device, restart, smoke)
+    rows = []
+    # Those of earlier calls belong to the table too.
+    for one in (known for known in CELLS if known in cell or is_reported(out / known, task.search)):
         score, name, parameters, rate = figures(out / one, task.metric)
-        rows.append([one, f"{score:.1f}", f"{parameters:,}", f"{rate:,.0f}"])
+        rows.append([one, score, parameters, rate])
     table = Table("cell", name, "parameters", "target tokens/s in training", title=f"every cell on {out.name}")
-    for row in rows:
-        table.add_row(*row)
+    for one, score, parameters, rate in rows:
+        table.add_row(one, f"{score:.1f}", f"{parameters:,}", f"{rate:,.0f}")
     Console(width=120).print(table)
-    with (out / "table.txt").open("w", encoding="utf-8") as file:
+    with writing(out / "table.txt"), (out / "table.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=120).print(table)
-    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+    with writing(out / "table.csv"), (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["cell", name, "parameters", "tokens_per_second"], *rows])
 
 

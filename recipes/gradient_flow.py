@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from seq2seq.cells import CELLS
-from seq2seq.cli.running import make_folder, run_recipe
+from seq2seq.cli.running import make_folder, run_recipe, writing
 from seq2seq.config import RecurrenceConfig
 from seq2seq.diagnostics import Flow, gradient_flow
 from seq2seq.recurrence import Recurrence
@@ -101,10 +101,10 @@ def write_table(runs: list[Run], out: Path) -> None:
             "" if bound is None else f"{bound[1]:.2f}",
             f"{run.accuracy:.0%}",
         )
-    with (out / "table.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=110).print(table)
     Console(width=110).print(table)
-    with (out / "flow.csv").open("w", newline="", encoding="utf-8") as file:
+    with writing(out / "table.txt"), (out / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=110).print(table)
+    with writing(out / "flow.csv"), (out / "flow.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["cell", "when", "distance", "hidden", "memory", "sigma", "bound"])
         for run in runs:

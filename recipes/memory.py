@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seq2seq.cells import CELLS
-from seq2seq.cli.running import make_folder, run_recipe
+from seq2seq.cli.running import make_folder, run_recipe, writing
 from seq2seq.config import GATELESS_CELLS, RecurrenceConfig
+from seq2seq.corpus.facts import write_whole
 from seq2seq.errors import ConfigError
 from seq2seq.recurrence import Recurrence
 
@@ -128,7 +129,7 @@ def learn(
 
 def show(found: dict[tuple[str, str, int], dict[str, Any]], cells: list[str], lags: list[int], out: Path) -> None:
     """A table for each task: updates needed, or the loss that was reached."""
-    for task in TASKS:
+    for task in dict.fromkeys(task for task, _, _ in found):
         table = Table(title=f"{task}: updates until solved, or the loss reached")
         table.add_column("cell")
         for lag in lags:
@@ -140,9 +141,9 @@ def show(found: dict[tuple[str, str, int], dict[str, Any]], cells: list[str], la
                 for run in runs
             ]
             table.add_row(cell, *shown)
-        with (out / f"{task}.txt").open("w", encoding="utf-8") as file:
-            Console(file=file, width=130).print(table)
         Console(width=130).print(table)
+        with writing(out / f"{task}.txt"), (out / f"{task}.txt").open("w", encoding="utf-8") as file:
+            Console(file=file, width=130).print(table)
 
 
 def draw_figure(
@@ -154,8 +155,11 @@ def draw_figure(
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 0.45 * len(cells) + 1.8), sharey=True)
-    for axis, (name, task) in zip(axes, TASKS.items(), strict=True):
+    tasks = list(dict.fromkeys(task for task, _, _ in found))
+    size = 5.5 * len(tasks), 0.45 * len(cells) + 1.8
+    figure, (axes,) = plt.subplots(1, len(tasks), figsize=size, sharey=True, squeeze=False)
+    for axis, name in zip(axes, tasks, strict=True):
+        task = TASKS[name]
         shares = torch.full((len(cells), len(lags)), math.nan)
         for row, cell in enumerate(cells):
             for column, lag in enumerate(lags):
@@ -168,7 +172,8 @@ def draw_figure(
         axis.set_yticks(range(len(cells)), cells)
         axis.set(title=f"{name}: updates until solved", xlabel="lag in steps")
     figure.colorbar(image, ax=axes, label="loss, as a share of that without memory (0: solved)")
-    figure.savefig(out / "memory.png", dpi=120, bbox_inches="tight")
+    with writing(out / "memory.png"):
+        figure.savefig(out / "memory.png", dpi=120, bbox_inches="tight")
 
 
 def main(
@@ -198,9 +203,8 @@ def main(
                     progress.update(bar, advance=1, description=f"{name}: {loss:.4f}")
 
                 result = learn(TASKS[one_task], one_cell, one_lag, updates, seed, advance)
-                partial = path.with_suffix(".part")
-                partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
-                partial.replace(path)
+                with writing(path):
+                    write_whole(path, (json.dumps(result) + "\n").encode())
                 progress.update(bar, visible=False)
             found[one_task, one_cell, one_lag] = json.loads(path.read_text(encoding="utf-8"))
     show(found, cell, lag, out)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from seq2seq import package
 from seq2seq.cli.flags import Device, Restart, Smoke
-from seq2seq.cli.running import run_recipe
+from seq2seq.cli.running import run_recipe, writing
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError
@@ -86,7 +86,7 @@ VARIANTS = {
     "Luong et al. 2015": Variant({**STACKS, "attention": "general", **FEEDING}),
     # The context reaches the next step by Luong's way, joined to its input.
     "Bahdanau et al. 2015": Variant({"cell": "gru_reset_before", **ONE_LAYER, **FEEDING}),
-    "the same without input feeding, usual GRU": Variant({"cell": "gru", **ONE_LAYER, **ONE_ATTENTION}),
+    "Bahdanau et al. 2015 without input feeding, usual GRU": Variant({"cell": "gru", **ONE_LAYER, **ONE_ATTENTION}),
     "Sutskever et al. 2014": Variant(FIXED_VECTOR),
     "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}),
 }
@@ -152,6 +152,12 @@ def run(
         )
 
 
+def folders_of(name: str, out: Path) -> list[Path]:
+    """Where the seeds of a variant lie."""
+    stem = re.sub(r"\W+", "-", name.lower())
+    return [out / f"{stem}-{seed}" for seed in range(1, VARIANTS[name].seeds + 1)]
+
+
 def figures(folders: list[Path]) -> Fields:
     """Means over the seeds of one variant."""
     results = [json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["scores"] for folder in folders]
@@ -165,7 +171,8 @@ def figures(folders: list[Path]) -> Fields:
         "validation": statistics.mean(summary["monitored"] for summary in summaries),
         "test": statistics.mean(result["bleu"]["value"] for result in results),
         "spread": max(result["bleu"]["value"] for result in results) - min(r["bleu"]["value"] for r in results),
-        "signature": f"{results[0]['bleu']['name']}|{results[0]['bleu']['signature']}",
+        "validation signature": summaries[0]["validation"]["bleu"].split(" = ")[0],
+        "test signature": f"{results[0]['bleu']['name']}|{results[0]['bleu']['signature']}",
     }
 
 
@@ -192,11 +199,11 @@ def show(rows: dict[str, Fields], out: Path) -> None:
         cells = [f"{row[key]:,}" if key in row else "" for key in ("seeds", "parameters")]
         cells += [f"{row[key]:.1f}" if key in row else "" for key in ("minutes", "validation", "test", "spread")]
         table.add_row(name, *cells)
-    lines = ("validation: BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp", f"test: {rows['full']['signature']}")
-    with (out / "table.txt").open("w", encoding="utf-8") as file:
-        for console in (Console(width=120), Console(file=file, width=120)):
-            console.print(table, *lines, sep="\n", markup=False)
-    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+    lines = [f"{name}: {rows['full'][f'{name} signature']}" for name in ("validation", "test")]
+    Console(width=120).print(table, *lines, sep="\n", markup=False)
+    with writing(out / "table.txt"), (out / "table.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=120).print(table, *lines, sep="\n", markup=False)
+    with writing(out / "table.csv"), (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["variant", *rows["full"]])
         writer.writeheader()
         writer.writerows({"variant": name, **row} for name, row in rows.items())
@@ -237,18 +244,23 @@ def main(
         size: Vocabulary.train(lines, size, kind="unigram") for size in {VARIANTS[name].subwords for name in names}
     }
     rows: dict[str, Fields] = {}
+    now = set[str]()
     for name in names:
-        stem = re.sub(r"\W+", "-", name.lower())
-        folders = [out / f"{stem}-{seed}" for seed in range(1, VARIANTS[name].seeds + 1)]
-        for seed, folder in enumerate(folders, start=1):
+        for seed, folder in enumerate(folders_of(name, out), start=1):
             print(f"\n{name}, seed {seed}")
             vocabulary = vocabularies[VARIANTS[name].subwords]
             # Of `full`, which is always there, nothing is lost that nobody named.
             own = plan._replace(restart=restart and (not variant or name in variant))
             run(VARIANTS[name], seed, texts, vocabulary, (source, target), folder, own)
-        rows[name] = figures(folders)
         if name == "full":
-            rows[f"ensemble of {len(folders)}"] = ensemble(folders, texts, plan)
+            full = folders_of(name, out)
+            rows = {name: figures(full), f"ensemble of {len(full)}": ensemble(full, texts, plan)}
+        # Those of earlier calls belong to the table too.
+        now.add(name)
+        for other in (other for other in VARIANTS if other != "full"):
+            folders = folders_of(other, out)
+            if other in now or all(is_reported(folder, SEARCH) for folder in folders):
+                rows[other] = figures(folders)
         show(rows, out)
 
 

@@ -35,6 +35,7 @@ def test_memory_goes_on_where_it_stopped(tmp_path: Path) -> None:
     first = run("memory.py", *arguments, "--task", "adding", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     out = tmp_path / "runs" / "memory"
+    assert not (out / "copy.txt").exists()
     kept = out / "adding-lstm-6-2-1.json"
     kept.write_text(json.dumps({"loss": 0.001, "solved": True, "updates": 77, "seconds": 1}))
     second = run("memory.py", *arguments, cwd=tmp_path)
@@ -52,6 +53,18 @@ def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
         assert result.returncode == 2
         assert result.stderr.startswith("error: --out must be a folder that can be written, got ")
         assert result.stderr.count("\n") == 1
+
+
+def test_a_result_that_cannot_be_written_is_one_line_and_shown_before(tmp_path: Path) -> None:
+    for recipe, file in (("gradient_flow.py", "table.txt"), ("memory.py", "adding.txt")):
+        (tmp_path / recipe / file).mkdir(parents=True)
+        only = ["--lag", 4, "--task", "adding", "--cell", "lstm"] if recipe == "memory.py" else ["--steps", 4]
+        result = run(recipe, "--smoke", *only, "--out", tmp_path / recipe, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "lstm" in result.stdout
+        (last,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert f"{file}: cannot be written (Is a directory); make room for it, or give another --out" in last
+        assert "Traceback" not in result.stderr
 
 
 def test_memory_refuses_an_unknown_cell_in_one_line(tmp_path: Path) -> None:

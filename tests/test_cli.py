@@ -205,6 +205,11 @@ def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("dog")
     fails(cli("translate", model, "-i", tmp_path / "in", "-o", tmp_path / "in"), "another file than what is read")
     assert (tmp_path / "in").read_text() == "dog"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in", "dog\n")
+    for read in (tmp_path / "a.zip", tmp_path / "a.zip" / "in"):
+        fails(cli("translate", model, "-i", read, "-o", tmp_path / "a.zip"), "another file than what is read")
+    assert zipfile.is_zipfile(tmp_path / "a.zip")
     (tmp_path / "stdin").write_text("dog")
     with (tmp_path / "stdin").open() as file:
         command = [sys.executable, "-m", "seq2seq", "translate", model, "-o", tmp_path / "stdin"]
@@ -499,8 +504,10 @@ def test_two_systems_are_compared(cli: Cli, test_set) -> None:
     assert rows[1].startswith("BLEU|nrefs:1|bs:50|seed:12345|case:mixed")
     assert " = 100.0 (100.0 ± 0.0)" in rows[1]
     assert rows[2].startswith("p = 0.0")
-    (found,) = [json.loads(row) for row in cli("score", first, second, "-r", source, "--json").out.splitlines()]
+    (found,) = json.loads(cli("score", first, second, "-r", source, "--json").out)
     assert {"baseline", "system", "p_value"} <= found.keys()
+    both = json.loads(cli("score", first, second, "-r", source, "-m", "bleu", "-m", "chrf", "--json").out)
+    assert [one["system"]["name"] for one in both] == ["BLEU", "chrF2"]
 
 
 def test_what_cannot_be_scored_is_named(cli: Cli, model: Path, test_set, tmp_path: Path) -> None:
@@ -524,6 +531,16 @@ def test_info_tells_what_the_folder_holds(cli: Cli, model: Path) -> None:
         assert part in printed
     metadata = json.loads(cli("info", model, "--json").out)
     assert metadata["model"]["attention"] == "general"
+    assert metadata["lexicon_fault"] is None
+    assert f"{metadata['parameters']:,}" in printed
+
+
+def test_a_path_that_cannot_be_looked_at_is_one_line(cli: Cli, model: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    fails(cli("translate", long, "--devices", "2", stdin=b"dog\n"), "File name too long")
+    fails(cli("average", model, "--out", long), "File name too long")
+    fails(cli("check-data", long, long), "cannot be read (File name too long)")
+    fails(cli("lexicon", model, long, long), "cannot be read (File name too long)")
 
 
 def test_lines_of_which_nothing_can_be_said_are_named(cli: Cli, model: Path) -> None:
@@ -566,6 +583,7 @@ def test_the_version_is_told(cli: Cli) -> None:
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     program = """
 import sys
+import zipfile
 from seq2seq.cli import main
 sys.argv = ["seq2seq", *sys.argv[1:]]
 try:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,17 @@ def test_what_cannot_be_divided_is_one_line(options: list[str], message: str, mo
         app.run(["translate", str(model), *options])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_a_model_whose_save_was_killed_is_divided_too(model: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "model" / ".saved"
+    shutil.copytree(model, saved)
+    (tmp_path / "in").write_bytes(LINES)
+    found = []
+    for folder, devices in ((model, "1"), (saved.parent, "2")):
+        command = [*COMMAND, folder, *SHORT, "-i", tmp_path / "in", "--devices", devices]
+        found.append(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert found[0] == found[1]
 
 
 def test_a_model_that_is_not_there_is_told_before_the_input_is_read(tmp_path: Path, capsys) -> None:

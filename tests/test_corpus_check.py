@@ -248,6 +248,13 @@ def test_the_command_tells_text_json_and_a_picture(command, corpus: Path) -> Non
     assert [finding["kind"] for finding in found["findings"]] == ["pairs in test"]
 
 
+def test_a_picture_has_any_name_of_a_file_as_its_title(command, corpus: Path) -> None:
+    for name in ("a$b_{$.tsv", os.fsdecode(b"\xff.tsv")):
+        os.link(corpus / "pairs.tsv", corpus / name)
+        assert command(name, "--picture", "y.png")[0] == 0
+        assert (corpus / "y.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
     (corpus / "broken").write_bytes(b"a\tb\n\xff\tc\n")
     (corpus / "empty").write_bytes(b"")
@@ -278,6 +285,8 @@ def test_the_commands_mistakes_are_one_line(command, corpus: Path) -> None:
     (corpus / "blank").write_bytes(b"\n \n")
     code, output, _ = command("blank", "blank")
     assert (code, output.count("fault: all 2 pairs have a blank side")) == (1, 1)
+    code, output, error = command("pairs.tsv", "--picture", "nowhere/x.png")
+    assert "source length in" in output, "the report is not lost with the picture"
     code, output, _ = command("broken")
     assert code == 1
     assert "fault: broken:2: is not UTF-8" in output

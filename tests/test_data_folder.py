@@ -51,6 +51,15 @@ def test_prepare_makes_the_committed_files(name, tmp_path):
         assert path.stat().st_size < 1_000_000
 
 
+@pytest.mark.parametrize("name", CORPORA)
+def test_prepare_cannot_write_into_a_file(name, tmp_path):
+    (tmp_path / "file").touch()
+    result = run(DATA / name / "prepare.py", "--out", tmp_path / "file")
+    assert result.returncode == 2
+    assert result.stderr.endswith("file: cannot be written (File exists); make room for it, or give another --out\n")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["dates", "numbers", "reverse"])
 def test_held_out_is_held_out(name):
     parts = {part: read(DATA / name / f"{part}.tsv.gz") for part in CORPORA[name]}

@@ -147,6 +147,10 @@ def test_the_command_averages(three: list[Path], tmp_path: Path, capfd: pytest.C
         run(["average", *folders, "--out", folders[1]])
     assert ended.value.code == 2
     assert capfd.readouterr().err.startswith("error: --out must be another folder")
+    with pytest.raises(SystemExit) as ended:
+        run(["average", folders[0], f"{folders[0]}/.", "--out", str(tmp_path / "other")])
+    assert ended.value.code == 2
+    assert "is of different models, got" in capfd.readouterr().err
     assert json.loads((tmp_path / "mean" / "config.json").read_text())["training"] == {"averaged": folders}
 
 

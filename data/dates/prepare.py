@@ -13,6 +13,10 @@ from pathlib import Path
 
 from babel.dates import format_date, format_skeleton
 
+from seq2seq.cli.lines import printing
+from seq2seq.cli.running import writing
+from seq2seq.errors import one_line_errors
+
 SEED = 1
 TRAIN, VALIDATION, TEST = 20_000, 500, 1_000
 
@@ -53,11 +57,13 @@ def main() -> None:
     days = [FIRST_DAY + timedelta(days=number) for number in range(DAYS)]
     draw.shuffle(days)
     test, validation, train = days[:TEST], days[TEST : TEST + VALIDATION], days[TEST + VALIDATION :][:TRAIN]
-    out.mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        lines = "".join(f"{source}\t{target}\n" for source, target in pairs(part, draw))
-        (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, part in (("train", train), ("validation", validation), ("test", test)):
+            lines = "".join(f"{source}\t{target}\n" for source, target in pairs(part, draw))
+            (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(), printing():
+        main()

@@ -8,13 +8,13 @@ goes on where it stopped.
 import argparse
 import gzip
 import hashlib
-import os
 import urllib.request
 import zlib
 from http.client import HTTPException
 from pathlib import Path
 
 from seq2seq.cli.lines import printing
+from seq2seq.corpus.facts import write_whole
 from seq2seq.errors import CorpusError, one_line_errors
 
 URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1"
@@ -83,9 +83,7 @@ def bring(name: str, path: Path, folder: Path | None) -> None:
     content = read(name, folder)
     if problem := fault(name, content):
         raise CorpusError(f"{name} is not the file expected: {problem}; remove any broken copy and try again")
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)  # so that a file with its own name is always whole
+    write_whole(path, content)
     print(f"{path}: {len(content):,} bytes")
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from num2words import num2words
 
+from seq2seq.cli.lines import printing
+from seq2seq.cli.running import writing
+from seq2seq.errors import one_line_errors
+
 SEED = 1
 VALIDATION, TEST = 500, 1_000
 # How many numbers of each number of digits: all the short ones, a sample of the long ones.
@@ -33,11 +37,13 @@ def main() -> None:
     test, validation, train = numbers[:TEST], numbers[TEST : TEST + VALIDATION], numbers[TEST + VALIDATION :]
     train += range(100)
     draw.shuffle(train)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        lines = "".join(f"{num2words(number, lang='en')}\t{num2words(number, lang='fr')}\n" for number in part)
-        (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, part in (("train", train), ("validation", validation), ("test", test)):
+            lines = "".join(f"{num2words(number, lang='en')}\t{num2words(number, lang='fr')}\n" for number in part)
+            (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(), printing():
+        main()

@@ -10,6 +10,10 @@ import random
 from pathlib import Path
 from string import ascii_lowercase
 
+from seq2seq.cli.lines import printing
+from seq2seq.cli.running import writing
+from seq2seq.errors import one_line_errors
+
 SEED = 1
 TRAIN, VALIDATION, TEST = 20_000, 500, 1_000
 LENGTHS = range(4, 17)
@@ -26,11 +30,13 @@ def main() -> None:
         sequences["".join(draw.choices(ascii_lowercase, k=draw.choice(LENGTHS)))] = None
     rest = list(sequences)
     test, validation, train = rest[:TEST], rest[TEST : TEST + VALIDATION], rest[TEST + VALIDATION :]
-    out.mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        lines = "".join(f"{sequence}\t{sequence[::-1]}\n" for sequence in part)
-        (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, part in (("train", train), ("validation", validation), ("test", test)):
+            lines = "".join(f"{sequence}\t{sequence[::-1]}\n" for sequence in part)
+            (out / f"{name}.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(), printing():
+        main()

@@ -8,6 +8,10 @@ import argparse
 import gzip
 from pathlib import Path
 
+from seq2seq.cli.lines import printing
+from seq2seq.cli.running import writing
+from seq2seq.errors import one_line_errors
+
 ACTION = {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"}
 TURN = {"left": "I_TURN_LEFT", "right": "I_TURN_RIGHT"}
 
@@ -44,10 +48,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the file")
     out: Path = parser.parse_args().out
 
-    out.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{command}\t{' '.join(actions)}\n" for command, actions in commands().items())
-    (out / "commands.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"{command}\t{' '.join(actions)}\n" for command, actions in commands().items())
+        (out / "commands.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors(), printing():
+        main()

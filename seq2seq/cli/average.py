@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,11 @@ def average(
     out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.", show_default=False)],
 ) -> None:
     """Average the weights of several models, such as the last ones of a training, into a new model folder."""
-    if any(out.exists() and model.exists() and out.samefile(model) for model in models):
+    paths = [os.path.realpath(model) for model in models]
+    if os.path.realpath(out) in paths:
         raise ConfigError(f"--out must be another folder than what is averaged, got {out}; choose another")
+    if twice := [model for number, model in enumerate(models) if paths[number] in paths[:number]]:
+        raise ConfigError(f"the mean is of different models, got {twice[0]} more than once; name each of them once")
     _check_free(out)
     from seq2seq import package
 

@@ -48,10 +48,10 @@ def check_data(
     }
     vocabularies = load_vocabularies(model, vocabulary)
     report = check(read_places(texts, columns, keys), held_out, vocabularies, examples)
-    if picture is not None:
-        draw_report(report, picture)
     shown = json.dumps(report.to_dict(), ensure_ascii=False) if as_json else str(report)
     Output().write(f"{shown}\n")
+    if picture is not None:
+        draw_report(report, picture)
     if not report.is_sound:
         raise SystemExit(1)
 

@@ -16,14 +16,16 @@ def info(model: Model, as_json: AsJson = False) -> None:
 
     found = package.load(model)
     metadata = found.metadata.model_dump()
+    parameters = sum(part.numel() for part in found.model.parameters())
     if as_json:
-        print_out(json.dumps(metadata, ensure_ascii=False))
+        counts = {"parameters": parameters, "lexicon_fault": found.lexicon_fault or None}
+        print_out(json.dumps({**metadata, **counts}, ensure_ascii=False))
         return
     sizes = f"{len(found.source_vocabulary):,} source, {len(found.target_vocabulary):,} target"
     rows = {
         "languages": " → ".join(language or "?" for language in metadata["languages"]),
         "written by": metadata["library"],
-        "parameters": f"{sum(part.numel() for part in found.model.parameters()):,}",
+        "parameters": f"{parameters:,}",
         "vocabulary": f"{len(found.source_vocabulary):,} joint" if metadata["joint"] else sizes,
         "lexicon": found.lexicon_fault or "none",
         **_flat({"model": metadata["model"], "training": metadata["training"]}),

@@ -227,6 +227,8 @@ class LineCounter:
 def refuse_overwriting(inputs: Sequence[Path | None], output: Path | None) -> None:
     """Refuse to write over what is still to be read, or to read for ever what is written behind it; `None` is standard
     input, and standard output."""
+    from seq2seq.corpus.files import archive_of
+
     with suppress(OSError):  # What cannot be read or written is told by who does it.
         target = os.fstat(1) if output is None else output.stat()
         if not stat.S_ISREG(target.st_mode):
@@ -234,18 +236,19 @@ def refuse_overwriting(inputs: Sequence[Path | None], output: Path | None) -> No
         name = "standard output" if output is None else "--output"
         for path in inputs:
             with suppress(OSError):
-                if os.path.samestat(target, os.fstat(0) if path is None else path.stat()):
+                read = os.fstat(0) if path is None else (archive_of(path) or path).stat()
+                if os.path.samestat(target, read):
                     both = output or path or "one file"
                     raise ConfigError(f"{name} must be another file than what is read, got {both} for both")
 
 
 def open_blocks(path: Path | None, size: int) -> Generator[list[str]]:
     """Standard input or a file, packed or not, in blocks of lines."""
-    from seq2seq.corpus.files import PACKINGS
+    from seq2seq.corpus.files import PACKINGS, archive_of
 
     if path is None:
         yield from read_blocks(0, "standard input", size)
-    elif path.suffix in PACKINGS or any(parent.suffix == ".zip" and parent.is_file() for parent in path.parents):
+    elif path.suffix in PACKINGS or archive_of(path):
         yield from _blocks(_unpacked(path), lambda: True, str(path), size)
     else:
         try:

@@ -92,6 +92,21 @@ def make_folder(path: Path) -> None:
         raise ConfigError(f"--out must be a folder that can be written, got {path} ({error.strerror})") from None
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk says to the writing of a file or folder into one line.
+
+    Raises:
+        Seq2SeqError: if it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Seq2SeqError(
+            f"{path}: cannot be written ({error.strerror}); make room for it, or give another --out"
+        ) from None
+
+
 def run_recipe(main: Callable[..., None]) -> NoReturn:
     """Run the one function of a script, whose parameters are its options."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -102,16 +102,19 @@ def score(
         _print_scores([metrics.score(judge, first, others) for judge in judges], as_json)
         return
     second, *references = others
+    comparisons = []
     for judge in judges:
         with explained_memory(f"in comparing with samples={samples or 1000}", "lower --samples"):
             found = metrics.paired_bootstrap(judge, first, second, references, samples=samples or 1000)
         if as_json:
-            print_out(json.dumps(asdict(found), ensure_ascii=False))
+            comparisons.append(asdict(found))
             continue
         sides = ((found.baseline, found.baseline_interval), (found.system, found.system_interval))
         for path, (result, (mean, half)) in zip(hypotheses, sides, strict=True):
             print_out(f"{result} ({mean:.1f} ± {half:.1f})  {path}")
         print_out(f"p = {found.p_value:.4f}: {_verdict(found.p_value)}")
+    if as_json:
+        print_out(json.dumps(comparisons, ensure_ascii=False))
 
 
 def _judges(names: Sequence[str], lowercase: bool | None, tokenize: str | None) -> list[Judge]:

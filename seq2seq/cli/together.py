@@ -97,7 +97,8 @@ def translate_together(
     machine.check(models)
     check(machine, devices)
     for folder in models:
-        if not (folder / "config.json").is_file():
+        # A save that was killed left it in the second place.
+        if all(is_missing(folder / place) for place in ("config.json", ".saved/config.json")):
             # What else may be wrong with it is found when it is read; this is found before the input is.
             raise PackageError(f"{folder}: is not a model folder (it has no config.json); give one that a recipe left")
     with (
@@ -114,6 +115,17 @@ def translate_together(
             raise getattr(errors, fault.kind)(fault.message)
         if broken is not None:
             raise broken
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file; what cannot be looked at may be there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def check(machine: MachineOptions, devices: int) -> None:

@@ -63,10 +63,15 @@ def shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def archive_of(path: Path) -> Path | None:
+    """The archive that a path leads into, as `texts.zip` of `texts.zip/train.de`."""
+    return next((parent for parent in path.parents if parent.suffix == ".zip" and os.path.isfile(parent)), None)
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """A file, or what is in a packed one (`.gz`, `.xz`, `.zip`), or one file of an archive (`texts.zip/train.de`)."""
-    archive = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
+    archive = archive_of(path)
     packed = archive or path
     if packed.suffix in PACKINGS and packed.is_file() and not packed.stat().st_size:
         yield BytesIO()  # It is as empty as a plain file, whatever the packing would say to it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,8 @@ def read_places(
     """
     if not 1 <= len(places) <= 2:
         raise ConfigError(f"give one place or two files, got {len(places)}; join files of the same language first")
-    for path in map(Path, places):
-        if path.exists() and not (path.is_file() or path.is_dir()):
+    for path in places:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise ConfigError(f"a corpus is read several times, got {path}, which can be read once; give a file")
     if len(places) == 2:
         return read_lines(*places)

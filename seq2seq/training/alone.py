@@ -25,7 +25,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         TrainingError: if another process holds it.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     with suppress(OSError):  # What cannot be written is told when there is something to write.
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -126,7 +127,7 @@ def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool
     if not is_first_process():
         return
     whole = out.absolute()
-    place = next(path for path in (whole, *whole.parents) if path.exists())
+    place = next(path for path in (whole, *whole.parents) if os.path.exists(path))
     if not place.is_dir():
         raise TrainingError(f"--out must be a folder, got {out}, and {place} is a file; choose another")
     if smoke and checkpoints.paths():
@@ -134,7 +135,7 @@ def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool
             f"{out} holds a training, in whose place --smoke would put a trial's model; leave it out, "
             "or give another --out"
         )
-    there = [name for name in REPLACED if (out / name).exists()]
+    there = [name for name in REPLACED if os.path.exists(out / name)]
     if not there or checkpoints.paths():
         return
     try:

@@ -79,8 +79,9 @@ class Wanted:
         if self.utility is not None and self.utility not in UTILITY_NAMES:
             raise ConfigError(f"utility must be one of {', '.join(UTILITY_NAMES)}, got {self.utility!r}")
         if self.utility is not None and max(search.samples, search.n_best) < 2:
+            name = "samples" if search.samples else "n_best"
             raise ConfigError(
-                "minimum Bayes risk chooses among several translations, got n_best=1; give samples (100, say) or n_best"
+                f"minimum Bayes risk chooses among several translations, got {name}=1; give more samples or n_best"
             )
 
 

@@ -15,7 +15,8 @@ def draw_report(report: CheckReport, path: str | os.PathLike[str]) -> None:
         ConfigError: without matplotlib, if it knows no such ending, or if the file cannot be written.
     """
     figure = new_figure(5 * len(report.histograms), 4)
-    figure.suptitle(f"{report.name}: {report.pairs:,} pairs")
+    name = report.name.encode(errors="replace").decode()  # of a file whose name is no UTF-8
+    figure.suptitle(f"{name}: {report.pairs:,} pairs", parse_math=False)
     for axes, histogram in zip(figure.subplots(1, len(report.histograms)), report.histograms, strict=True):
         labels = [histogram.label(number) for number in range(len(histogram.counts))]
         axes.bar(range(len(labels)), histogram.counts, color="#4477aa")
