@@ -1,6 +1,7 @@
 """The command line, as a user's shell sees it: bytes in, bytes out, one line for a mistake."""
 
 import bz2
+import fcntl
 import gzip
 import json
 import math
@@ -224,6 +225,32 @@ def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
         assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
         assert ran.stderr.startswith("error: standard output must be another file than what is read")
         assert (tmp_path / "stdin").read_text() == "dog"
+
+
+def test_pipes_that_do_not_wait_are_waited_for(model: Path) -> None:
+    read, write = os.pipe(), os.pipe()
+    for end in (read[0], write[1]):
+        os.set_blocking(end, False)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # on Linux
+        fcntl.fcntl(write[1], fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "seq2seq", "translate", model, "--max-length", "3", "--beam-size", "1"]
+    with (
+        subprocess.Popen(command, stdin=read[0], stdout=write[1], stderr=subprocess.PIPE) as process,
+        open(write[0], "rb") as output,
+    ):
+        os.close(read[0])
+        os.close(write[1])
+        with open(read[1], "wb") as texts:
+            texts.write(b"dog\n")
+            texts.flush()
+            translated = [output.readline()]
+            texts.write(b"dog\n" * 6_000)  # It waits for these, and has more to say than its pipe holds.
+        time.sleep(1)
+        translated += output.readlines()
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert len(translated) == 6_001
 
 
 def test_more_hypotheses_than_any_memory_holds_are_refused_before_they_are_made(
@@ -583,6 +610,8 @@ def test_the_version_is_told(cli: Cli) -> None:
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     program = """
 import sys
+import threading
+import time
 import zipfile
 from seq2seq.cli import main
 sys.argv = ["seq2seq", *sys.argv[1:]]

@@ -62,7 +62,11 @@ def _blocks(chunks: Iterator[bytes], is_ready: Callable[[], bool], name: str, si
 def _read(descriptor: int, name: str) -> bytes:
     """What is there, waiting if nothing is; nothing at the end."""
     try:
-        return os.read(descriptor, CHUNK)
+        while True:
+            try:
+                return os.read(descriptor, CHUNK)
+            except BlockingIOError:  # A pipe that does not wait, as some programs give to those they start.
+                select.select([descriptor], [], [])
     except OSError as error:
         raise CorpusError(f"{name}: cannot be read ({error.strerror}); give a file or a pipe") from None
 
@@ -117,7 +121,10 @@ class Output:
             if content:
                 self._empty()
             while content:
-                content = content[os.write(self.descriptor, content) :]
+                try:
+                    content = content[os.write(self.descriptor, content) :]
+                except BlockingIOError:
+                    select.select([], [self.descriptor], [])
         except BrokenPipeError:
             # As a shell reports a program that SIGPIPE ended.
             raise SystemExit(141) from None
