@@ -151,6 +151,11 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
         reverse(folder / "run")
 
 
+def test_a_folder_that_cannot_be_looked_at_is_one_line(tmp_path):
+    with pytest.raises(TrainingError, match=r"--out must be a folder that can be written, got .* \(File name too long"):
+        reverse(tmp_path / ("x" * 300))
+
+
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(TrainingError, match=r"--out must be a folder, got .*run is a file; choose another"):

@@ -97,10 +97,7 @@ def translate_together(
     machine.check(models)
     check(machine, devices)
     for folder in models:
-        # A save that was killed left it in the second place.
-        if all(is_missing(folder / place) for place in ("config.json", ".saved/config.json")):
-            # What else may be wrong with it is found when it is read; this is found before the input is.
-            raise PackageError(f"{folder}: is not a model folder (it has no config.json); give one that a recipe left")
+        check_model(folder)
     with (
         temporary_folder() as (folder, children),
         Speechless(work.name) as speechless,
@@ -117,15 +114,21 @@ def translate_together(
             raise broken
 
 
-def is_missing(path: Path) -> bool:
-    """Whether there is no such file; what cannot be looked at may be there."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+def check_model(folder: Path) -> None:
+    """Refuse what is no model folder, before the input is read; what else may be wrong with it is found with it.
+
+    Raises:
+        PackageError: with the reason.
+    """
+    for place in ("config.json", ".saved/config.json"):  # A save that was killed left it in the second one.
+        try:
+            (folder / place).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise PackageError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+        return
+    raise PackageError(f"{folder}: is not a model folder (it has no config.json); give one that a recipe left")
 
 
 def check(machine: MachineOptions, devices: int) -> None:

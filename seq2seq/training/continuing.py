@@ -126,6 +126,14 @@ def check_folder(out: Path, checkpoints: Checkpoints, restart: bool, smoke: bool
     """
     if not is_first_process():
         return
+    try:
+        out.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise TrainingError(
+            f"--out must be a folder that can be written, got {out} ({error.strerror}); choose another"
+        ) from None
     whole = out.absolute()
     place = next(path for path in (whole, *whole.parents) if os.path.exists(path))
     if not place.is_dir():
