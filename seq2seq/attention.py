@@ -109,6 +109,7 @@ class AdditiveAttention(nn.Module):
         Bahdanau, Cho & Bengio (2015), arXiv:1409.0473.
 
     Note:
+        The query is the decoder's newest output (the paper's is the state before it), and b is added.
         Takes memory for queries x steps x query_size numbers, where the others take queries x steps.
     """
 
