@@ -1,77 +1,71 @@
 """Of two trainings in one folder the second is refused, until the first one ends or is killed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from reversing import reverse
-from started import PROCESSES
 
 from seq2seq.errors import TrainingError
 from seq2seq.package.replacing import LOCK
 from seq2seq.training import alone
 from seq2seq.training.alone import alone_in
 
-
-def hold(folder: Path, held: Any, ends: Any) -> None:
-    """In another process: hold a folder for a while."""
-    with alone_in(folder):
-        held.set()
-        ends.wait()
-
-
-@contextmanager
-def held_by_another(folder: Path, killed: bool) -> Iterator[None]:
-    """While another process holds a folder, which ends or is killed then."""
-    held, ends = PROCESSES.Event(), PROCESSES.Event()
-    holder = PROCESSES.Process(target=hold, args=(folder, held, ends))
-    holder.start()
-    try:
-        assert held.wait(60)
-        yield
-    finally:
-        if killed:
-            holder.kill()
-        ends.set()
-        holder.join()
+HOLDER = """
+import sys
+from pathlib import Path
+from seq2seq.training.alone import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
-def is_refused(folder: Path) -> bool:
-    """Whether another process may not hold a folder now."""
-    held, ends = PROCESSES.Event(), PROCESSES.Event()
-    ends.set()
-    tried = PROCESSES.Process(target=hold, args=(folder, held, ends))
-    tried.start()
-    tried.join()
-    return not held.is_set()
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """Another process that holds a folder until its input ends."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    return holder
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_a_second_training_in_a_folder_is_refused(killed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", ["by itself", "killed"])
+def test_a_second_training_in_a_folder_is_refused(ends: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with held_by_another(out / "checkpoints", killed):
+    with hold(out / "checkpoints") as holder:
         for changes in ({}, {"restart": True}, {"smoke": True}):
             with pytest.raises(TrainingError, match=r"a training is running in .*run; wait for it, end it, or give"):
                 reverse(out, **changes)  # type: ignore[arg-type]
         assert [path.name for path in out.rglob("*")] == ["checkpoints", LOCK]
-    assert (out / "checkpoints" / LOCK).exists() == killed
+        if ends == "killed":
+            holder.send_signal(signal.SIGKILL)
+        else:
+            holder.communicate("")
+    assert (out / "checkpoints" / LOCK).exists() == (ends == "killed")
     reverse(out)
     assert not (out / "checkpoints" / LOCK).exists()
 
 
 def test_who_trains_holds_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take, refused = alone._take, []
+    out, seen = tmp_path / "run", []
+    hold_folder = alone._take
 
-    def take_and_let_another_try(descriptor: int, folder: Path) -> None:
-        take(descriptor, folder)
-        refused.append(is_refused(folder))
+    def take_and_try(descriptor: int, folder: Path) -> None:
+        hold_folder(descriptor, folder)
+        program = "import sys; from pathlib import Path; from seq2seq.training.alone import alone_in\n"
+        program += "with alone_in(Path(sys.argv[1])): pass"
+        command = [sys.executable, "-c", program, str(folder)]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        seen.append(tried.stderr.splitlines()[-1])
 
-    monkeypatch.setattr(alone, "_take", take_and_let_another_try)
-    out = reverse(tmp_path / "run")
-    assert refused == [True]
-    assert not is_refused(out / "checkpoints")
+    monkeypatch.setattr(alone, "_take", take_and_try)
+    reverse(out)
+    (told,) = seen
+    assert "TrainingError: a training is running in" in told
 
 
 def test_where_nothing_came_of_it_nothing_stays(tmp_path: Path) -> None:
