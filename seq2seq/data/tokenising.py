@@ -123,7 +123,7 @@ def _write_shards(
 
 
 def _help(parent: int, work: Callable[..., None], numbers: set[int]) -> None:
-    """Do a share of the work while the parent lives, unless it ends this; what fails it does itself, and tells of."""
+    """Do a share of the work while the parent lives, unless it ends this; what fails is done and told by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(OSError, CorpusError):

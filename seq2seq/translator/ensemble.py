@@ -81,8 +81,7 @@ class Ensemble:
     def refresh(self) -> None:
         """Take the models as they are now: what was made of weights that have changed since is made anew."""
         for model in self.models:
-            if model.training:
-                model.eval()
+            model.eval()
         weights = [weight for model in self.models for weight in model.parameters()]
         # Torch counts the changes of a tensor, but for those made for inference alone.
         versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
