@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Restart, Seed, Smoke, Start, Wandb
+from seq2seq.cli.flags import Data, Device, Devices, Epochs, Nodes, Precision, Restart, Seed, Smoke, Start, Wandb
 from seq2seq.cli.running import run_recipe
 from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import ParallelText, read_lines
@@ -156,6 +156,7 @@ def main(
     device: Device = "auto",
     devices: Devices = 1,
     nodes: Nodes = 1,
+    precision: Precision = "float32",
     restart: Restart = False,
     wandb: Wandb = None,
     start: Start = None,
@@ -168,6 +169,7 @@ def main(
     # One joint vocabulary: names and numbers look alike in both languages, and one embedding can serve both.
     vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), SUBWORDS, kind="unigram")
     model, training = configure(vocabulary, seed)
+    training = training.model_copy(update={"precision": precision})
 
     corpus = ParallelDataModule(
         pairs,

@@ -66,8 +66,9 @@ def test_scan(split, tmp_path):
 
 @pytest.mark.slow
 def test_multi30k_from_raw_text_to_raw_text(captions, tmp_path):
-    result = run("multi30k.py", "--smoke", "--data", captions, "--out", "x", cwd=tmp_path)
-    check_result(result, tmp_path / "x")
+    options = ["--smoke", "--data", captions, "--out", "x", "--precision", "bfloat16"]
+    check_result(run("multi30k.py", *options, cwd=tmp_path), tmp_path / "x")
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["training"]["settings"]["precision"] == "bfloat16"
     assert "tok:13a" in (tmp_path / "x" / "metrics.json").read_text()
 
 
@@ -204,11 +205,13 @@ def test_parallel_takes_validation_and_test_sets(tmp_path):
         (tmp_path / name).write_text("".join(line.strip().split("\t")[side] + "\n" for line in words[:10]))
     sets = ["--validation", "valid.tsv", "--test", "test.a", "--test", "test.b"]
     options = ["--preset", "low_resource", "--smoke", "--out", "run", "--tokenize", "char", "--seed", "7"]
+    options += ["--precision", "bfloat16"]
     check_result(run("parallel.py", "train.tsv", *sets, *options, cwd=tmp_path), tmp_path / "run")
     for mine, kept in (("test.a", "source"), ("test.b", "reference")):
         assert (tmp_path / "run" / "test" / f"{kept}.txt").read_text() == (tmp_path / mine).read_text()
     training = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
     assert training["settings"]["seed"] == 7
+    assert training["settings"]["precision"] == "bfloat16"
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]
     assert "|tok:char|" in training["validation"]["bleu"]
     assert "|tok:char|" in scores["bleu"]["signature"]
@@ -249,6 +252,7 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_read(recipe
     [
         (["--batch-tokens", ""], "batch_tokens must be a number of at least 1, or 'auto', got ''"),
         (["--device", "foo"], "device must be one of "),
+        (["--precision", "half"], "Invalid value for '--precision': 'half' is not one of 'float32', 'bfloat16'"),
         (["--devices", 0], "devices and nodes must be at least 1, got 0 and 1"),
         (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),
         (["--wandb", " "], "--wandb needs the "),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from seq2seq import config
 from seq2seq.errors import ConfigError
 
 
@@ -25,6 +26,10 @@ Epochs = Annotated[int | None, typer.Option(help="Readings of the training text,
 Device = Annotated[str, typer.Option(help="cpu, gpu (or cuda), mps, or auto: the best that is there.")]
 Devices = Annotated[int, typer.Option(help="Processes that train together, on each machine.")]
 Nodes = Annotated[int, typer.Option(help="Machines that train together.")]
+Precision = Annotated[
+    config.Precision,
+    typer.Option(help="What products are computed in: bfloat16 is faster where GPU or CPU have it, else far slower."),
+]
 Seed = Annotated[int, typer.Option(help="Of the first weights, of the batches' order and of dropout.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Start over; without it the same command goes on.")]
 Wandb = Annotated[str | None, typer.Option(help="A project of Weights & Biases, for the curves.")]

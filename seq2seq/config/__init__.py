@@ -5,7 +5,7 @@ Unknown keys are refused, values are checked when the object is made, and `confi
 validated too.
 """
 
-from seq2seq.config.base import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID, Config
+from seq2seq.config.base import BOS_ID, EOS_ID, FIRST_FREE_ID, PAD_ID, UNK_ID, Config, Precision
 from seq2seq.config.model import ModelConfig
 from seq2seq.config.recurrence import FUSED_CELLS, GATELESS_CELLS, CellName, RecurrenceConfig
 from seq2seq.config.search import SearchConfig
@@ -22,6 +22,7 @@ __all__ = [
     "CellName",
     "Config",
     "ModelConfig",
+    "Precision",
     "RecurrenceConfig",
     "SearchConfig",
     "TrainingConfig",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from seq2seq.config.base import Config, Count, Probability, Size, refuse_idle
+from seq2seq.config.base import Config, Count, Precision, Probability, Size, refuse_idle
 
 
 def tokens_or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -33,7 +33,7 @@ class TrainingConfig(Config):
     accumulate: Size = 1
     """Batches of one step on each process; the loss is the mean over all their target tokens, as if they were one
     batch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What products are computed in, recurrent ones included, and with them the gates and states of the recurrence: in
     bfloat16 a forget gate above 0.998 is 1. Weights, optimiser, softmax and loss stay in float32."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Literal, TypedDict, Unpack, get_args, overload
+from typing import TypedDict, Unpack, get_args, overload
 
 import torch
 from torch import Tensor
 
 from seq2seq import package
-from seq2seq.config import SearchConfig
+from seq2seq.config import Precision, SearchConfig
 from seq2seq.errors import ConfigError, CorpusError
 from seq2seq.package import Package
 from seq2seq.search import Mean
@@ -26,7 +26,6 @@ from seq2seq.translator.texts import Request, Scored, Translation, as_requests, 
 BLOCK = 4 * ROWS
 """Lines of a stream that are sorted by length together."""
 
-Precision = Literal["float32", "bfloat16"]
 
 StrPath = str | os.PathLike[str]
 
