@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq import package
-from seq2seq.cli.flags import Device, Restart, Smoke
+from seq2seq.cli.flags import Device, Precision, Restart, Smoke
 from seq2seq.cli.running import run_recipe, writing
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
@@ -98,6 +98,7 @@ class Plan(NamedTuple):
     tokenised: bool
     r_drop: bool
     epochs: int | None
+    precision: str
     device: str
     restart: bool
     smoke: bool
@@ -117,7 +118,7 @@ def run(
     model, training = configure(vocabulary, seed)
     model = model.model_copy(update=variant.model)
     without = {} if plan.r_drop else {"r_drop": 0.0}
-    training = training.model_copy(update={**without, **variant.training})
+    training = training.model_copy(update={"precision": plan.precision, **without, **variant.training})
     corpus = ParallelDataModule(
         pairs,
         validation,
@@ -226,6 +227,7 @@ def main(
     epochs: Annotated[
         int | None, typer.Option(help="Train each for so many, the rate falling to 0 within them.")
     ] = None,
+    precision: Precision = "float32",
     device: Device = "auto",
     restart: Restart = False,
     smoke: Smoke = False,
@@ -237,7 +239,8 @@ def main(
     if same in variant:
         other = "--no-r-drop" if r_drop else "--r-drop"
         raise ConfigError(f"--variant must be another than `full`, got {same}; leave it out, or say {other}")
-    texts, plan = read(data, source, target, tokenised), Plan(tokenised, r_drop, epochs, device, restart, smoke)
+    texts = read(data, source, target, tokenised)
+    plan = Plan(tokenised, r_drop, epochs, precision, device, restart, smoke)
     names = dict.fromkeys(["full", *(variant or (name for name in VARIANTS if name != same))])
     lines = list(chain(texts[0].sources(), texts[0].targets()))
     vocabularies = {

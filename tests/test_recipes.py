@@ -86,6 +86,7 @@ def test_multi30k_in_any_direction_tokenised_is_scored_as_it_stands(captions, tm
 @pytest.mark.slow
 def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
     arguments = ["--smoke", "--data", captions, "--source", "de", "--target", "en", "--out", "x", "--no-r-drop"]
+    arguments += ["--precision", "bfloat16"]
     named = ["--variant", "R-Drop", "--variant", "Sutskever et al. 2014, source reversed"]
     result = run("multi30k_ablations.py", *arguments, *named, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -95,6 +96,7 @@ def test_ablations_end_with_a_table_and_are_not_made_again(captions, tmp_path):
     for name, alpha in (("full-1", 0.0), ("r-drop-1", 3.0), ("sutskever-et-al-2014-source-reversed-1", 0.0)):
         about = json.loads((tmp_path / "x" / name / "config.json").read_text())["training"]
         assert about["settings"]["r_drop"] == alpha
+        assert about["settings"]["precision"] == "bfloat16"
     settings = json.loads((tmp_path / "x" / "sutskever-et-al-2014-source-reversed-1" / "config.json").read_text())
     assert settings["model"]["attention"] == "none"
     assert settings["model"]["reverse_source"] is True
