@@ -1,8 +1,8 @@
 """How fast this machine trains and decodes the default model, beside its floor.
 
-The floor is the time that the model's multiplications need at the rate of the matrix products, measured between the
-steps of the same run; padding, gates, softmax, optimiser and Python are not in it. Ratios can be compared between
-machines, seconds cannot. Run `python recipes/benchmark.py` on a machine that does nothing else.
+The floor is the time that the model's multiplications need at the rate of matrix products of the same precision,
+measured between the steps of the same run; padding, gates, softmax, optimiser and Python are not in it. Ratios can be
+compared between machines, seconds cannot. Run `python recipes/benchmark.py` on a machine that does nothing else.
 """
 
 import multiprocessing
@@ -46,16 +46,16 @@ def make_batches(seed: int = 1, sentences: int = 29_000) -> tuple[list[Sides], f
     return batches, planned_padding(lengths, plan)
 
 
-def shares(work: Callable[[int], tuple[int, int, int]], runs: int) -> tuple[float, float, float, float]:
+def shares(work: Callable[[int], tuple[int, int, int]], runs: int, precision: str) -> tuple[float, float, float, float]:
     """Median tokens/s, sentences/s, share of the floor and rate; each run stands between two looks at the rate."""
     found = []
     work(0)
-    before = matrix_rate()
+    before = matrix_rate(precision)
     for run in range(runs):
         started = time.perf_counter()
         arithmetic, tokens, sentences = work(run)
         seconds = time.perf_counter() - started
-        after = matrix_rate()
+        after = matrix_rate(precision)
         rate = (before + after) / 2
         found.append((tokens / seconds, sentences / seconds, arithmetic / rate / seconds, rate))
         before = after
@@ -96,7 +96,7 @@ def measure(precision: str, runs: int) -> Row:
     torch.manual_seed(0)
     batches, padding = make_batches()
     model = Seq2Seq(MODEL).to(getattr(torch, precision))
-    tokens, sentences, share, rate = shares(train_steps(model, batches), runs)
+    tokens, sentences, share, rate = shares(train_steps(model, batches), runs, precision)
     figures = (f"{tokens:,.0f}", f"{sentences:,.1f}", f"{share:.0%}", f"{padding:.1%}")
     return ("train, 4,000 tokens", precision, *figures, f"{peak_memory():,.0f} MiB", f"{2 * rate / 1e9:,.0f}")
 

@@ -3,9 +3,9 @@
 `python recipes/benchmark.py` calls it for a model of random weights that writes as many tokens as it reads. With a
 model folder and a text it measures real translations: `python recipes/benchmark_decoding.py MODEL --source FILE`.
 
-The floor of a batch is the time that the model's multiplications need at the rate of the matrix products, measured
-between the batches of the same run; those that a table spares are counted too. A step with one row multiplies little;
-it has to wait for the weights: its floor is the time to read them from memory.
+The floor of a batch is the time that the model's multiplications need at the rate of matrix products of the same
+precision, measured between the batches of the same run; those that a table spares are counted too. A step with one row
+multiplies little; it has to wait for the weights: its floor is the time to read them from memory.
 """
 
 import statistics
@@ -125,10 +125,10 @@ def measure_batches(
     decode(model, step, sources[0], config)
     size = len(sources[0][0])
     group = max(1, 16 // size)
-    speed, shares, rates, results = bandwidth(), [], [matrix_rate()], []
+    speed, shares, rates, results = bandwidth(), [], [matrix_rate(precision)], []
     for start in range(0, len(sources), group):
         found = [decode(model, step, batch, config) for batch in sources[start : start + group]]
-        rates.append(matrix_rate())
+        rates.append(matrix_rate(precision))
         rate = (rates[-2] + rates[-1]) / 2
         shares.append(sum(one.arithmetic for one in found) / rate / sum(one.seconds for one in found))
         results += found

@@ -47,15 +47,16 @@ def fill(lengths: np.ndarray, random: np.random.Generator, vocabulary: int) -> t
     return ids.masked_fill(steps >= ends.unsqueeze(1), PAD_ID), ends
 
 
-def matrix_rate(seconds: float = 0.2) -> float:
-    """Multiply-adds per second of float32 products like the model's, [4000, 512] x [512, 2048]."""
-    left, right = torch.randn(4000, 512), torch.randn(512, 2048)
+def matrix_rate(precision: str, seconds: float = 0.2) -> float:
+    """Multiply-adds per second of products like the model's, [1000, 512] x [512, 2048], in float32 or bfloat16."""
+    dtype = getattr(torch, precision)
+    left, right = torch.randn(1000, 512).to(dtype), torch.randn(512, 2048).to(dtype)
     torch.mm(left, right)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         torch.mm(left, right)
         count += 1
-    return count * 4000 * 512 * 2048 / (time.perf_counter() - started)
+    return count * 1000 * 512 * 2048 / (time.perf_counter() - started)
 
 
 def bytes_read(model: Seq2Seq) -> tuple[int, int]:

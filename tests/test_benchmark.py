@@ -58,17 +58,20 @@ def test_multiplications_are_those_that_torch_counts(benchmark, config: ModelCon
 
 
 def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:
-    monkeypatch.setattr(benchmark, "matrix_rate", lambda: 1e9)
+    asked = []
+    monkeypatch.setattr(benchmark, "matrix_rate", lambda precision: asked.append(precision) or 1e9)
     monkeypatch.setattr(benchmark, "bandwidth", lambda: 1e9)
     monkeypatch.setattr(benchmark, "VOCABULARY", SMALL.source_vocabulary_size)
     model = Seq2Seq(SMALL).eval()
     for size in (1, 4):
         sources = benchmark.random_sources(size, 2)
         row = benchmark.measure_batches(
-            model, benchmark.prepare(model), sources, 2, "float32", benchmark.LIKE_THE_SOURCE
+            model, benchmark.prepare(model), sources, 2, "bfloat16", benchmark.LIKE_THE_SOURCE
         )
         assert len(row) == len(benchmark.HEADINGS)
         assert (row[0], row[6]) == (f"beam 2, batch {size}", "0.0%")
+    # The floor is that of the row's own precision.
+    assert set(asked) == {"bfloat16"}
 
 
 @pytest.mark.parametrize(
