@@ -57,6 +57,14 @@ def test_multiplications_are_those_that_torch_counts(benchmark, config: ModelCon
     assert sum(benchmark.multiplications(model, 5, 3, 15)) == counter.get_total_flops() // 2 - once
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_rate_is_that_of_products_in_the_precision(benchmark, monkeypatch, precision: str) -> None:
+    multiplied = []
+    monkeypatch.setattr(torch, "mm", lambda left, right: multiplied.append((left.dtype, right.dtype)))
+    assert benchmark.matrix_rate(precision, seconds=0.01) > 0
+    assert set(multiplied) == {(getattr(torch, precision),) * 2}
+
+
 def test_a_row_has_a_figure_for_every_heading(benchmark, monkeypatch) -> None:
     asked = []
     monkeypatch.setattr(benchmark, "matrix_rate", lambda precision: asked.append(precision) or 1e9)

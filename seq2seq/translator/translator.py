@@ -26,7 +26,6 @@ from seq2seq.translator.texts import Request, Scored, Translation, as_requests, 
 BLOCK = 4 * ROWS
 """Lines of a stream that are sorted by length together."""
 
-
 StrPath = str | os.PathLike[str]
 
 
