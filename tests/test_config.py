@@ -42,6 +42,11 @@ def test_every_field_is_explained(kind: type[Config]) -> None:
         ({"samples": 1, "temperature": 1e-39}, "temperature must be greater than or equal to 0.000001"),
         ({"coverage_penalty": 1e39}, "coverage_penalty must be less than or equal to 1000000"),
         ({"length_penalty": "gnmt", "alpha": 600.0}, "alpha must be less than or equal to 10"),
+        ({"min_length": 300}, "min_length must be at most max_length, got 300 and 256; raise max_length"),
+        (
+            {"min_length_ratio": 3.0, "max_length_ratio": 2.0},
+            "min_length_ratio must be at most max_length_ratio, got 3.0 and 2.0; raise max_length_ratio",
+        ),
     ],
 )
 def test_values_beyond_what_can_be_computed_are_refused(values: dict[str, object], message: str) -> None:

@@ -254,8 +254,13 @@ def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_read(recipe
     [
         (["--batch-tokens", ""], "batch_tokens must be a number of at least 1, or 'auto', got ''"),
         (["--device", "foo"], "device must be one of "),
-        (["--precision", "half"], "Invalid value for '--precision': 'half' is not one of 'float32', 'bfloat16'"),
+        (["--precision", "half"], "Invalid value for '--precision': 'half' is not one of 'float32', 'bfloat16'; see"),
         (["--devices", 0], "devices and nodes must be at least 1, got 0 and 1"),
+        (
+            ["--epochs", "a"],
+            "Invalid value for '--epochs': Input should be a valid integer, unable to parse string as an integer, "
+            "got 'a'; see",
+        ),
         (["--epochs", 0], "TrainingConfig.max_epochs must be greater than or equal to 1, got 0"),
         (["--wandb", " "], "--wandb needs the "),
         (["--tokenize", "foo"], "tokenize must be one of none, "),

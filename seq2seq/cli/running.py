@@ -38,14 +38,15 @@ def run_app(app: typer.Typer, arguments: Sequence[str], name: str) -> NoReturn:
             command = f"{name} {arguments[0]}" if len(app.registered_commands) > 1 else name
             path = fault.ctx.command_path if fault.ctx else command
             message = message.replace("Value error, ", "").rstrip(".")
-            raise ConfigError(f"{message}{given(fault)}; see {path} --help") from None
+            raise ConfigError(f"{message}{given(fault, message)}; see {path} --help") from None
     sys.exit(code)
 
 
-def given(fault: Any) -> str:
-    """The wrong value, where the message does not repeat it: what typer checks with pydantic leaves it out."""
+def given(fault: Any, message: str) -> str:
+    """The wrong value, where the message does not repeat it: what typer checks with pydantic may leave it out."""
     errors = getattr(fault.__cause__, "errors", None)
-    return f", got {errors()[0]['input']!r}" if errors else ""
+    value = repr(errors()[0]["input"]) if errors else ""
+    return "" if value in message else f", got {value}"
 
 
 @contextmanager

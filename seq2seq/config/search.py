@@ -77,11 +77,13 @@ class SearchConfig(Config):
     @model_validator(mode="after")
     def check(self) -> Self:
         if self.min_length > self.max_length:
-            raise ValueError(f"min_length must be at most max_length, got {self.min_length} and {self.max_length}")
+            raise ValueError(
+                f"min_length must be at most max_length, got {self.min_length} and {self.max_length}; raise max_length"
+            )
         if self.max_length_ratio is not None and self.min_length_ratio > self.max_length_ratio:
             raise ValueError(
                 "min_length_ratio must be at most max_length_ratio, "
-                f"got {self.min_length_ratio} and {self.max_length_ratio}"
+                f"got {self.min_length_ratio} and {self.max_length_ratio}; raise max_length_ratio"
             )
         for token in self.forbidden_tokens:
             if token in (PAD_ID, BOS_ID, EOS_ID):
