@@ -133,7 +133,7 @@ def main(
         search=search,
         metrics=("exact_match",),
         samples=5,
-        commands=[f'echo "jump around left twice" | seq2seq translate {out}'],
+        commands=[f'echo "jump around left twice" | seq2seq translate {out} --max-length-ratio 0'],
         device=device,
         smoke=smoke,
     )

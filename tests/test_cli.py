@@ -139,6 +139,7 @@ def test_n_best_and_json_show_scores(cli: Cli, model: Path) -> None:
         "score": truth[0][1].score,
         "tokens": truth[0][1].tokens,
         "token_scores": truth[0][1].token_scores,
+        "at_limit": truth[0][1].at_limit,
     }
 
 
@@ -202,7 +203,7 @@ def test_what_is_no_text_is_called_by_its_name(
 
 def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
     fails(cli("translate", model, "-o", tmp_path / "no" / "out", stdin=b"a"), "cannot be written (No such file")
-    fails(cli("translate", model, "-o", "/dev/full", stdin=b"dog"), "/dev/full: cannot be written (No space left")
+    fails(cli("translate", model, "-o", "/dev/full", *SHORT, stdin=b"dog"), "/dev/full: cannot be written (No space left")
     (tmp_path / "in").write_text("dog")
     fails(cli("translate", model, "-i", tmp_path / "in", "-o", tmp_path / "in"), "another file than what is read")
     assert (tmp_path / "in").read_text() == "dog"
@@ -271,6 +272,8 @@ def test_a_failure_leaves_the_output_of_before(cli: Cli, model: Path, tmp_path: 
     ran = cli("translate", model, *SHORT, "-o", tmp_path / "out", *mistake, *devices, stdin=b"dog\n")
     fails(ran)
     assert (tmp_path / "out").read_text() == "kept"
+    fails(cli("translate", model, *SHORT, "-o", tmp_path / "new", *mistake, *devices, stdin=b"dog\n"))
+    assert not (tmp_path / "new").exists(), "nothing was written"
 
 
 def test_the_output_of_before_is_replaced_by_less_or_nothing(cli: Cli, model: Path, tmp_path: Path) -> None:
@@ -311,6 +314,9 @@ def test_bad_options_are_named(cli: Cli, model: Path) -> None:
     fails(cli("translate", model, "--beam-size", "0"), "beam_size", "got 0")
     fails(cli("translate", model, "--n-best", "9"), "n_best must be at most beam_size, got 9 and 5")
     fails(cli("translate", model, "--length-penalty", "tall"), "length_penalty", "'tall'")
+    fails(
+        cli("translate", model, "--max-length-ratio", "-1"), "max_length_ratio must be at least 0, got -1.0; 0 is for"
+    )
     fails(cli("translate", model, "--device", "toaster"), "device must be one that this machine has, got 'toaster'")
     fails(cli("translate", model, "--beem-size", "3"), "--beem-size")
 
@@ -410,6 +416,45 @@ def test_prefixes_are_given_for_all_lines_or_by_each(cli: Cli, model: Path) -> N
         ran = cli("translate", model, *SHORT, "--json-lines", stdin=f'{{"source": "dog"}}\n{bad}\n'.encode())
         fails(ran, "standard input:2: ", message)
         assert ran.out == dog, "what stands before it is translated"
+
+
+def test_a_demand_that_the_search_cannot_meet_names_its_line(cli: Cli, model: Path) -> None:
+    """Whether that is seen before the search or by it; what stands before the line is translated."""
+    phrase = '{"source": "dog", "constraints": ["a"]}'
+    for demand, options, message in [
+        (phrase, ["--beam-size", "4", "--beam-groups", "2"], "constraints and groups both divide the beam"),
+        (phrase, ["--samples", "2"], "constraints need a beam"),
+        (phrase, ["--beam-size", "2", "--no-repeat-ngram", "2"], "what no_repeat_ngram forbids"),
+        (phrase, ["--beam-size", "2", "--forbid", "a"], "a constraint must have no forbidden token"),
+        # A prefix of one token is always there; after it the only token left would be a second "d".
+        (
+            '{"source": "dog", "prefix": "dd"}',
+            ["--beam-size", "2", "--no-repeat-ngram", "1"],
+            "needs room in the search, got prefix 'dd' and constraints []",
+        ),
+    ]:
+        options = ["--max-length", "6", *options, "--json-lines"]
+        first = '{"source": "a fox jumps over"}\n'
+        ran = cli("translate", model, *options, stdin=f"{first}{demand}\n{first}".encode())
+        fails(ran, "standard input:2: ", message)
+        assert ran.out == cli("translate", model, *options, stdin=first.encode()).out != b""
+
+
+def test_translations_that_the_usual_limit_ends_are_named(cli: Cli, model: Path, tmp_path: Path) -> None:
+    """Not where a limit was asked for. The model is untrained and seldom ends by itself."""
+    ran = cli("translate", model, "--beam-size", "1", "--json", stdin=b"dog\n\nfox jumps\n")
+    rows = [json.loads(row)["translations"][0] for row in ran.out.splitlines()]
+    assert [row["at_limit"] for row in rows] == [True, False, True]
+    assert [len(row["tokens"]) for row in rows] == [22, 0, 40], "3 times the 4 and 10 of the source, and 10 more"
+    told = "warning: {}: the limits of length may have cut the translations of lines 1, 3; raise --max-length-ratio"
+    assert ran.err.decode().startswith(told.format("standard input"))
+    (tmp_path / "text").write_text("dog\n\nfox jumps\n")
+    ran = cli("evaluate", model, "--beam-size", "1", "-s", tmp_path / "text", "-r", tmp_path / "text")
+    assert ran.err.decode().startswith(told.format(tmp_path / "text"))
+    assert cli("translate", model, "--beam-size", "1", "--max-length-ratio", "2", stdin=b"dog\n").err == b""
+    rules = ["--no-repeat-ngram", "1", "--min-length", "200"]
+    ran = cli("evaluate", model, *rules, "-s", tmp_path / "text", "-r", tmp_path / "text")
+    assert ran.err.decode().startswith(f"warning: {tmp_path / 'text'}: nothing can be said of lines 1, 3 under")
 
 
 def test_a_model_learns_its_lexicon_and_translates_with_it(cli: Cli, model: Path, tmp_path: Path) -> None:

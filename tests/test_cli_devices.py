@@ -18,7 +18,7 @@ from seq2seq.cli import app
 from seq2seq.cli.lines import Output
 from seq2seq.cli.predicting import Predictor
 from seq2seq.cli.together import Fault, Job, merge
-from seq2seq.cli.work import Shown, Speechless
+from seq2seq.cli.work import Remarks, Shown
 from seq2seq.config import SearchConfig
 from seq2seq.translator import Request, Share
 from seq2seq.translator import batches as batches_module
@@ -52,14 +52,23 @@ def test_the_shares_of_all_processes_are_what_one_makes(search, options, monkeyp
 def test_the_lines_before_a_faulty_one_are_put_together(tmp_path: Path) -> None:
     job = Job(None, [], None, None, 2, tmp_path, 0, False)
     (tmp_path / "blocks").write_text('[0, ["a", "b"]]\n[2, ["c", "d", "bad"]]\n')
-    (tmp_path / "part-0").write_text('[{"1": "B\\n"}, []]\n[{"0": "C\\n"}, [0]]\n')
-    (tmp_path / "part-1").write_text('[{"0": "A\\n"}, [0]]\n[{"1": "D\\n"}, []]\n')
-    for count, written in ((0, ""), (1, "A\nB\n"), (2, "A\nB\nC\nD\n")):
-        speechless = Speechless("text")
+    (tmp_path / "part-0").write_text('[{"1": "B\\n"}, {}]\n[{"0": "C\\n"}, {"cut": [0]}]\n')
+    # This process has not heard of a fault that the other one found in the second block.
+    (tmp_path / "part-1").write_text(
+        '[{"0": "A\\n"}, {"speechless": [0]}]\n[{"1": "D\\n", "2": "E\\n"}, {"cut": [1, 2]}]\n'
+    )
+    for fault, written, cut in (
+        (Fault(0, 0, "ConfigError", "a"), "", []),
+        (Fault(1, 0, "ConfigError", "a"), "A\nB\n", []),
+        (Fault(1, 1, "ConfigError", "a"), "A\nB\nC\n", [3]),
+        (Fault(1, 2, "ConfigError", "a"), "A\nB\nC\nD\n", [3, 4]),
+        (None, "A\nB\nC\nD\nE\n", [3, 4, 5]),
+    ):
+        remarks = Remarks("text")
         with Output(tmp_path / "out") as output:
-            merge(job, output, speechless, count)
+            merge(job, output, remarks, 2, fault)
         assert (tmp_path / "out").read_text() == written
-        assert speechless.first == [1, 3][:count]
+        assert remarks.first == {"speechless": [1] if written else [], "cut": cut}
     # One that leaves the block incomplete comes before one that does not.
     assert min(Fault(1, 2, "CorpusError", "a"), Fault(1, 0, "ConfigError", "b")).before == 0
 
@@ -70,7 +79,7 @@ def test_blocks_begin_with_another_process_each() -> None:
 
     def of(*arguments: object) -> Shown:
         asked.append(arguments[-1])
-        return Shown({}, [], 1, None)
+        return Shown({}, {}, 1, None)
 
     work = SimpleNamespace(of=of)
     predictor = Predictor(SimpleNamespace(work=work), SimpleNamespace())
@@ -193,7 +202,7 @@ def test_no_process_and_no_file_is_left_behind(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--devices", "0"], "devices must be at least 1, got 0"),
+        (["--devices", "0"], "devices must be at least 1, got 0; leave it out"),
         (["--devices", "2", "--device", "cuda:1"], "--devices chooses among cpu and gpu, got --device cuda:1"),
         (["--devices", "99", "--device", "gpu"], "devices must be at most the GPUs of this machine, "),
     ],

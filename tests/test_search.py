@@ -184,6 +184,26 @@ def test_a_step_function_may_keep_what_it_returned() -> None:
     assert torch.equal(table, before)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"beam_size": 1}, {"n_best": 4}, {"beam_size": 4, "n_best": 4, "beam_groups": 2}, {"samples": 4}],
+    ids=str,
+)
+def test_a_hypothesis_says_whether_it_is_at_its_limit(options: dict[str, int]) -> None:
+    """Each sentence has its own, and those that are done earlier leave the batch."""
+    random = Random(1)
+    network = ToyNetwork(vocabulary_size=6, seed=1)
+    config = SearchConfig(max_length=6, max_length_ratio=1.0, max_length_margin=0, **options)
+    sentences = [random_sentence(random, 6, 9, prefix=2) for _ in range(12)]
+    limits = [oracles.length_limits(sentence, config)[1] for sentence in sentences]
+    found = [
+        (one.at_limit, len(one.tokens) == limit)
+        for limit, own in zip(limits, run(network, sentences, config, search), strict=True)
+        for one in own
+    ]
+    assert set(found) == {(True, True), (False, False)}
+
+
 def test_coverage_needs_attention() -> None:
     network = ToyNetwork(vocabulary_size=8, seed=0)
 

@@ -155,7 +155,7 @@ def test_the_tail_is_the_sum_of_many_logits(deviation: float) -> None:
 def test_shortlists_that_cannot_be_are_refused(translator) -> None:
     with pytest.raises(ConfigError, match=r"shortlist needs a model folder with a lexicon, got shortlist=2 and none"):
         build().translate("a fox", SHORT)
-    with pytest.raises(ConfigError, match="shortlist must be at most 100, what a lexicon keeps, got 101"):
+    with pytest.raises(ConfigError, match="shortlist must be at most 100, what a lexicon keeps, got 101; lower it"):
         translator.translate("a fox", SearchConfig(shortlist=101))
     with pytest.raises(ConfigError, match="drawn from the whole vocabulary"):
         SearchConfig(shortlist=2, samples=3)

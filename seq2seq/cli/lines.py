@@ -97,16 +97,22 @@ def _is_ready(descriptor: int) -> bool:
 class Output:
     """A file, or standard output. Every write is out at once: nothing is left in a buffer that fails at the end.
 
-    What the file held is lost with the first write, or with an end without an error, and not before.
+    What the file held is lost with the first write, or with an end without an error, and not before; if there was none,
+    an error before the first write leaves none.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.name = str(path) if path else "standard output"
         self.descriptor = 1
         self.is_old = path is not None
+        self.made: Path | None = None
         if path:
             try:
-                self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+                try:
+                    self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                    self.made = path
+                except FileExistsError:
+                    self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             except OSError as error:
                 raise self._fault(error) from None
 
@@ -140,6 +146,8 @@ class Output:
         try:
             if kind is None:
                 self._empty()
+            elif self.made and self.is_old:
+                self.made.unlink(missing_ok=True)
         except OSError as fault:
             raise self._fault(fault) from None
         finally:

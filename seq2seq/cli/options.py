@@ -120,9 +120,17 @@ class SearchOptions:
 
     def config(self, translator: Translator | None = None) -> SearchConfig:
         """The configuration they stand for; without a translator, to see early whether there is one, tokens are left
-        out."""
+        out.
+
+        Raises:
+            ConfigError: if there is none.
+        """
         from seq2seq.config import SearchConfig
 
+        if self.max_length_ratio < 0:  # 0 is a word of the command line alone
+            raise ConfigError(
+                f"max_length_ratio must be at least 0, got {self.max_length_ratio}; 0 is for no such limit"
+            )
         values = {**asdict(self), "max_length_ratio": self.max_length_ratio or None, "forbidden_tokens": ()}
         if translator is not None:
             values["forbidden_tokens"] = tuple(translator.find_token(token) for token in self.forbidden_tokens)

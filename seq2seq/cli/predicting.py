@@ -84,7 +84,7 @@ class Predictor(LightningModule):
         share = replace(self.share, rank=(self.share.rank + number) % self.share.ranks)
         try:
             shown = self.job.work.of(lines, before, *self.loaded, share)
-            write(self.part, json.dumps([shown.lines, shown.speechless]))
+            write(self.part, json.dumps([shown.lines, shown.remarks]))
         except Seq2SeqError as error:
             self.faults.tell(error, number)
             return False

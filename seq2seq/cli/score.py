@@ -26,6 +26,7 @@ from seq2seq.cli.options import (
     with_options,
 )
 from seq2seq.cli.running import explained_memory, memory_of
+from seq2seq.cli.work import Remarks, remarks_of
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,12 +67,14 @@ def evaluate(
     translator.check(config, utility=mbr)
     translations = []
     with (
+        Remarks(str(source)) as remarks,
         Output(output_path) if output_path else nullcontext() as output,
         LineCounter(shown=True) as counter,
         explained_memory(*memory_of(config)),
     ):
-        for best, *_ in translator.translate_stream(sources, config, utility=mbr):
+        for number, (best, *_) in enumerate(translator.translate_stream(sources, config, utility=mbr)):
             translations.append(best.text)
+            remarks.add({remark: [number] for remark in remarks_of([best], config)})
             counter.add(1)
             if output:
                 output.write(f"{best.text}\n")

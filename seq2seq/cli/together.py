@@ -28,7 +28,7 @@ from typing import IO, Any
 from seq2seq import errors
 from seq2seq.cli.lines import Output, open_blocks
 from seq2seq.cli.options import MachineOptions, SearchOptions
-from seq2seq.cli.work import Speechless, Work
+from seq2seq.cli.work import REMARKS, Remarks, Work
 from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -100,14 +100,14 @@ def translate_together(
         check_model(folder)
     with (
         temporary_folder() as (folder, children),
-        Speechless(work.name) as speechless,
+        Remarks(work.name) as remarks,
         Output(output_path) as output,
     ):
         shown = output_path is not None or not os.isatty(1)
         job = Job(work, models, search, machine, devices, folder, free_port(), shown)
         count, broken = keep_blocks(job, input_path)
         fault = run(job, children) if count else None
-        merge(job, output, speechless, count if fault is None else fault.block + (fault.before > 0))
+        merge(job, output, remarks, count, fault)
         if fault is not None:
             raise getattr(errors, fault.kind)(fault.message)
         if broken is not None:
@@ -138,7 +138,7 @@ def check(machine: MachineOptions, devices: int) -> None:
         ConfigError: for fewer devices than 1, or more than there are.
     """
     if devices < 1:
-        raise ConfigError(f"devices must be at least 1, got {devices}")
+        raise ConfigError(f"devices must be at least 1, got {devices}; leave it out for one process")
     if machine.device not in ("cpu", "gpu", "cuda", "auto"):
         raise ConfigError(f"--devices chooses among cpu and gpu, got --device {machine.device}; give one of them")
     if machine.device != "cpu":
@@ -146,7 +146,10 @@ def check(machine: MachineOptions, devices: int) -> None:
 
         there = torch.cuda.device_count()
         if devices > there and (there or machine.device != "auto"):
-            raise ConfigError(f"devices must be at most the GPUs of this machine, {there}, got {devices}")
+            raise ConfigError(
+                f"devices must be at most the GPUs of this machine, {there}, got {devices}; "
+                "ask for fewer, or for --device cpu"
+            )
 
 
 @contextmanager
@@ -270,16 +273,21 @@ def received(pipe: Connection) -> Iterable[Fault]:
             yield pipe.recv()
 
 
-def merge(job: Job, output: Output, speechless: Speechless, count: int) -> None:
-    """Write the parts of the first so many blocks in the order of the input, and note what nothing can be said of."""
+def merge(job: Job, output: Output, remarks: Remarks, count: int, fault: Fault | None) -> None:
+    """Write the parts of so many blocks in the order of the input, up to the faulty line, and note the remarks."""
+    if fault is not None:
+        count = fault.block + (fault.before > 0)
     if count <= 0:
         return
     with ExitStack() as stack:
         parts: list[IO[Any]] = [
             stack.enter_context(job.part(rank).open(encoding="utf-8")) for rank in range(job.devices)
         ]
-        for before, _ in islice(job.blocks(), count):
+        for block, (before, lines) in enumerate(islice(job.blocks(), count)):
+            end = fault.before if fault is not None and block == fault.block else len(lines)
             shares = [json.loads(part.readline()) for part in parts]
-            shown = {int(number): text for lines, _ in shares for number, text in lines.items()}
-            speechless.add(sorted(before + 1 + number for _, numbers in shares for number in numbers))
-            output.write("".join(shown[number] for number in sorted(shown)))
+            shown = {int(number): text for texts, _ in shares for number, text in texts.items()}
+            for remark in REMARKS:
+                numbers = sorted(number for _, noted in shares for number in noted.get(remark, ()) if number < end)
+                remarks.add({remark: numbers}, before)
+            output.write("".join(shown[number] for number in sorted(shown) if number < end))

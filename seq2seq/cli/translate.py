@@ -9,7 +9,7 @@ from typing import Annotated
 
 from seq2seq.cli.lines import LineCounter, Output, open_blocks, refuse_overwriting
 from seq2seq.cli.options import MACHINE, MachineOptions, Models, SearchOptions, option, with_options
-from seq2seq.cli.work import IN_AND_OUT, DemandOptions, ShowOptions, Speechless, Work
+from seq2seq.cli.work import IN_AND_OUT, DemandOptions, Remarks, ShowOptions, Work
 from seq2seq.errors import ConfigError
 
 
@@ -60,14 +60,14 @@ def translate(
 
     number = 0
     with (
-        Speechless(work.name) as speechless,
+        Remarks(work.name) as remarks,
         closing(open_blocks(input_path, BLOCK)) as blocks,
         Output(output_path) as output,
         LineCounter(shown=output_path is not None or not os.isatty(1)) as counter,
     ):
         for block in blocks:
             shown = work.of(block, number, translator, config, Share())
-            speechless.add(number + 1 + one for one in shown.speechless)
+            remarks.add(shown.remarks, number)
             output.write("".join(shown.lines.values()))
             if shown.fault:
                 raise shown.fault

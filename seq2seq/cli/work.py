@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -24,6 +25,14 @@ DEMANDS = "What translations must have"
 KEYS = ("source", "prefix", "constraints")
 NO_TEXT = {"NUL": re.compile("\0"), "half of a surrogate pair": re.compile("[\ud800-\udfff]")}
 """What JSON can write and lines of text cannot hold."""
+LIMITS = ("max_length", "max_length_ratio", "max_length_margin")
+REMARKS = {
+    "speechless": "nothing can be said of {} under these rules; "
+    "lower --min-length, raise --no-repeat-ngram or forbid less",
+    "cut": "the limits of length may have cut the translations of {}; "
+    "raise --max-length-ratio, --max-length-margin or --max-length",
+}
+"""What is remarkable about the translations of some lines."""
 
 
 @dataclass(frozen=True)
@@ -98,19 +107,28 @@ class Shown:
 
     Attributes:
         lines: by their numbers in the block.
-        speechless: the numbers of those of which nothing can be said under the rules of the search.
+        remarks: the numbers of those about which there is one; see `REMARKS`.
         before: lines of the block that stand before the faulty one; without a fault, all.
         fault: of the first line that cannot be asked for.
     """
 
     lines: dict[int, str]
-    speechless: list[int]
+    remarks: dict[str, list[int]]
     before: int
     fault: Seq2SeqError | None
 
 
-class Speechless:
-    """Tells, at the end, of which lines nothing could be said.
+def remarks_of(found: Sequence[Translation], config: SearchConfig) -> Iterator[str]:
+    """What is remarkable about the translations of a line; a limit of length that was asked for is not."""
+    if not all(math.isfinite(one.score) for one in found):
+        yield "speechless"
+    usual = type(config)()
+    if all(getattr(config, limit) == getattr(usual, limit) for limit in LIMITS) and any(one.at_limit for one in found):
+        yield "cut"
+
+
+class Remarks:
+    """Tells, at the end, what was remarkable about the translations of which lines.
 
     Args:
         name: of the input.
@@ -120,28 +138,29 @@ class Speechless:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.first: list[int] = []
-        self.more = 0
+        self.first = {remark: list[int]() for remark in REMARKS}
+        self.more = dict.fromkeys(REMARKS, 0)
 
-    def add(self, lines: Iterable[int]) -> None:
-        for line in lines:
-            if len(self.first) < self.MOST:
-                self.first.append(line)
-            else:
-                self.more += 1
+    def add(self, remarks: Mapping[str, Iterable[int]], before: int = 0) -> None:
+        """Add some, about lines that are counted from 0 after so many others."""
+        for remark, lines in remarks.items():
+            for line in lines:
+                if len(self.first[remark]) < self.MOST:
+                    self.first[remark].append(before + line + 1)
+                else:
+                    self.more[remark] += 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self.first or isinstance(error, SystemExit):  # a reader that has gone ends it quietly
+        if isinstance(error, SystemExit):  # a reader that has gone ends it quietly
             return
-        places = f"{', '.join(map(str, self.first))}{f' and {self.more:,} more' if self.more else ''}"
-        word = "line" if len(self.first) == 1 else "lines"
-        tell(
-            f"warning: {self.name}: nothing can be said of {word} {places} under these rules; "
-            "lower --min-length, raise --no-repeat-ngram or forbid less"
-        )
+        for remark, text in REMARKS.items():
+            if first := self.first[remark]:
+                more = f" and {self.more[remark]:,} more" if self.more[remark] else ""
+                lines = f"{'line' if len(first) == 1 else 'lines'} {', '.join(map(str, first))}{more}"
+                tell(f"warning: {self.name}: {text.format(lines)}")
 
 
 @dataclass(frozen=True)
@@ -166,18 +185,26 @@ class Work:
             block: some lines.
             before: how many lines came before them.
         """
-        requests, fault = self._requests(block, before, translator)
+        from seq2seq.translator.finding import check_met
+
+        requests, fault = self._requests(block, before, translator, config)
         with explained_memory(*memory_of(config)):
             found = translator.generate_share(requests, config, share, **self.show.options)
-        lines = {
-            number: _show(before + number + 1, requests[number].text, translations, config, self.show)
-            for number, translations in sorted(found.items())
-        }
-        speechless = [number for number in lines if not all(math.isfinite(one.score) for one in found[number])]
-        return Shown(lines, speechless, len(requests), fault)
+        lines, remarks = dict[int, str](), defaultdict[str, list[int]](list)
+        for number, translations in sorted(found.items()):
+            request = requests[number]
+            try:
+                check_met(request, translations, config)
+            except ConfigError as error:
+                unmet = ConfigError(f"{self._place(before + number)}: {error}")
+                return Shown(lines, remarks, number, unmet)
+            lines[number] = _show(before + number + 1, request.text, translations, config, self.show)
+            for remark in remarks_of(translations[:1] if self.show.mbr else translations, config):
+                remarks[remark].append(number)
+        return Shown(lines, remarks, len(requests), fault)
 
     def _requests(
-        self, block: Sequence[str], before: int, translator: Translator
+        self, block: Sequence[str], before: int, translator: Translator, config: SearchConfig
     ) -> tuple[list[Request], Seq2SeqError | None]:
         """The lines with what their translations must have, up to the first that is faulty; and its fault."""
         from seq2seq.translator import Request
@@ -185,15 +212,19 @@ class Work:
         if not self.json_lines:
             return [Request(line, self.demands.prefix, tuple(self.demands.constraints)) for line in block], None
         requests: list[Request] = []
-        for number, line in enumerate(block, start=before + 1):
+        for number, line in enumerate(block, start=before):
             try:
-                requests.append(_request(line, f"{self.name}:{number}", translator))
+                requests.append(_request(line, self._place(number), translator, config))
             except Seq2SeqError as fault:
                 return requests, fault
         return requests, None
 
+    def _place(self, number: int) -> str:
+        """Where a fault is that comes after so many lines."""
+        return f"{self.name}:{number + 1}"
 
-def _request(line: str, place: str, translator: Translator) -> Request:
+
+def _request(line: str, place: str, translator: Translator, config: SearchConfig) -> Request:
     """What a line of JSON asks for.
 
     Raises:
@@ -201,6 +232,7 @@ def _request(line: str, place: str, translator: Translator) -> Request:
         ConfigError: if it asks for what cannot be said.
     """
     from seq2seq.translator import Request
+    from seq2seq.translator.finding import check_request
 
     if not line.strip():
         return Request("")
@@ -222,7 +254,7 @@ def _request(line: str, place: str, translator: Translator) -> Request:
                 raise CorpusError(f"{place}: {key!r} holds {what}, so it is no text; remove it or give another file")
     request = Request(values["source"], values.get("prefix", ""), tuple(values.get("constraints", ())))
     try:
-        translator.demands.of(request)
+        check_request(translator.demands, request, config)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
     return request
@@ -243,6 +275,7 @@ def _facts(one: Translation, show: ShowOptions) -> Iterator[tuple[str, Any]]:
     """What is told of a translation in JSON."""
     yield from (("text", one.text), ("score", finite(one.score)), ("tokens", one.tokens))
     yield "token_scores", [finite(score) for score in one.token_scores]
+    yield "at_limit", one.at_limit
     if show.alignments:
         yield "alignment", one.alignment or []
     if show.attention:

@@ -37,7 +37,7 @@ class SearchConfig(Config):
     """The fewest tokens of a translation."""
     max_length: Size = 256
     """The most tokens of a translation. It rules over all other limits; only what a translation must have, by a prefix
-    or constraints, always fits."""
+    or constraints, always fits, and a prefix's last word in as many tokens as it may take."""
     min_length_ratio: Weight = 0.0
     """The fewest tokens as a multiple of the source's, rounded up; rules over `max_length_ratio`, as `min_length`
     does."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search.beam import beam_search
-from seq2seq.search.constraints import has_phrases
+from seq2seq.search.constraints import check_constrained, has_phrases
 from seq2seq.search.ensemble import EnsembleState, Mean, ensemble_step, mean_distribution
 from seq2seq.search.greedy import greedy_search
 from seq2seq.search.hypothesis import Hypothesis, State, StateT, Step
@@ -77,9 +77,7 @@ def search(
         )
     if config.samples:
         if has_phrases(constraints):
-            raise ConfigError(
-                f"constraints need a beam, got them and samples={config.samples}; set samples to 0 or leave them out"
-            )
+            check_constrained(config)
         return sample(step, state, source_lengths, config, prefixes=prefixes, room=room, seeds=seeds)
     if seeds is not None:
         raise ConfigError("seeds are for sampling, got them and samples=0; give samples or leave them out")

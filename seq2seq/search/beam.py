@@ -8,7 +8,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from seq2seq.config import SearchConfig
-from seq2seq.errors import ConfigError
 from seq2seq.search.allocation import in_turn
 from seq2seq.search.diverse import merge, one_group_after_another
 from seq2seq.search.finished import Finished, Trail
@@ -64,10 +63,6 @@ def beam_search(
     if config.beam_groups == 1:
         rank = by_log_prob if task.constraints is None else in_turn
         return _run(step, state, task, config, rank)
-    if task.constraints is not None:
-        raise ConfigError(
-            f"constraints and groups both divide the beam, got both and beam_groups={config.beam_groups}; set it to 1"
-        )
     units = torch.arange(batch, device=source_lengths.device).repeat_interleave(config.beam_groups)
     found = _run(step, state.select(units), task.select(units), config, one_group_after_another(config))
     return merge(found, config)
@@ -82,6 +77,7 @@ def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ra
     live = Live.start(task)
     finished = Finished.none(units, -(-config.n_best // groups), undone.device)
     trail = Trail([], [], [])
+    longest = task.limits.longest
     for length in itertools.count():
         next_log_probs, state = step(live.tokens.flatten(), state)
         live = live.attending(state, config)
@@ -107,4 +103,4 @@ def _run(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ra
             chosen, undone, task = chosen.select(going_on), undone[going_on], task.select(going_on)
         state = state.select((going_on[:, None] * live.tokens.shape[1] + chosen.parents).flatten())
         live = live.follow(going_on, chosen, task)
-    return finished.hypotheses(trail)
+    return finished.hypotheses(trail, longest)

@@ -20,6 +20,27 @@ def has_phrases(constraints: Sequence[Sequence[Phrase]] | None) -> TypeGuard[Seq
     return constraints is not None and any(len(phrase) for each in constraints for phrase in each)
 
 
+def check_constrained(config: SearchConfig) -> None:
+    """Refuse a search that cannot be made to contain phrases.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if config.samples:
+        raise ConfigError(
+            f"constraints need a beam, got them and samples={config.samples}; set samples to 0 or leave them out"
+        )
+    if config.no_repeat_ngram:
+        raise ConfigError(
+            "constraints may ask for what no_repeat_ngram forbids, "
+            f"got both and no_repeat_ngram={config.no_repeat_ngram}; set it to 0"
+        )
+    if config.beam_groups > 1:
+        raise ConfigError(
+            f"constraints and groups both divide the beam, got both and beam_groups={config.beam_groups}; set it to 1"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Constraints:
     """The phrases of every sentence. An output has to contain each one somewhere; phrases may overlap.
@@ -43,13 +64,9 @@ class Constraints:
         """The phrases of every sentence, each once, at least one in all; empty ones are left out.
 
         Raises:
-            ConfigError: if a phrase has what is not text, or what the configuration forbids.
+            ConfigError: if a phrase has what is not text, or what the configuration forbids; see `check_constrained`.
         """
-        if config.no_repeat_ngram:
-            raise ConfigError(
-                "constraints may ask for what no_repeat_ngram forbids, "
-                f"got both and no_repeat_ngram={config.no_repeat_ngram}; set it to 0"
-            )
+        check_constrained(config)
         distinct = [list(dict.fromkeys(tuple(phrase) for phrase in each if len(phrase))) for each in constraints]
         for phrase in (phrase for each in distinct for phrase in each):
             check_text(phrase, "a constraint")

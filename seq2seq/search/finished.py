@@ -104,16 +104,17 @@ class Finished:
         ):
             field[sentences] = torch.cat([field[sentences], new], dim=1).gather(1, order[:, :n_best])
 
-    def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
-        """What was found for every sentence of the batch."""
+    def hypotheses(self, trail: Trail, longest: Int[Tensor, "batch"]) -> list[list[Hypothesis]]:
+        """What was found for every sentence of the batch, whose limits are `longest`."""
         tokens, token_log_probs = trail.read_back(self.columns, self.lengths)
-        fields = (self.scores, self.log_probs, self.end_log_probs, self.lengths, tokens, token_log_probs)
+        at_limit = self.lengths >= longest[:, None]
+        fields = (self.scores, self.log_probs, self.end_log_probs, self.lengths, tokens, token_log_probs, at_limit)
         results = []
         for sentence in zip(*(field.tolist() for field in fields), strict=True):
             results.append(
                 [
-                    Hypothesis(ids[:length], score, log_prob, [*log_probs[:length], end])
-                    for score, log_prob, end, length, ids, log_probs in zip(*sentence, strict=True)
+                    Hypothesis(ids[:length], score, log_prob, [*log_probs[:length], end], is_last)
+                    for score, log_prob, end, length, ids, log_probs, is_last in zip(*sentence, strict=True)
                     if score > -torch.inf
                 ]
                 or [impossible()]

@@ -81,6 +81,7 @@ def walk(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ch
     if count == 0:
         return []
     rows = torch.arange(count, device=device)  # those not yet at <E>
+    longest = task.limits.longest
     tokens = torch.full((count,), BOS_ID, device=device)
     # One [count] column per step. A row at <E> stays there, with log-probability 0.
     token_columns: list[Tensor] = []
@@ -99,19 +100,24 @@ def walk(step: Step[StateT], state: StateT, task: Task, config: SearchConfig, ch
             break
         if len(live) < len(tokens):
             rows, tokens, state, task = rows[live], tokens[live], state.select(live), task.select(live)
-    return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), config)
+    return _hypotheses(torch.stack(token_columns, dim=1), torch.stack(log_prob_columns, dim=1), longest, config)
 
 
 def _hypotheses(
-    tokens: Int[Tensor, "rows steps"], token_log_probs: Float[Tensor, "rows steps"], config: SearchConfig
+    tokens: Int[Tensor, "rows steps"],
+    token_log_probs: Float[Tensor, "rows steps"],
+    longest: Int[Tensor, "rows"],
+    config: SearchConfig,
 ) -> list[Hypothesis]:
-    """Rows that are ended by their first `<E>`, as hypotheses."""
+    """Rows that are ended by their first `<E>`, as hypotheses; their limits are `longest`."""
     lengths = (tokens != EOS_ID).sum(dim=1)
     log_probs = token_log_probs.sum(dim=1)
-    columns = (tokens, token_log_probs, lengths, log_probs, score(log_probs, lengths, config))
+    columns = (tokens, token_log_probs, lengths, log_probs, score(log_probs, lengths, config), lengths >= longest)
     return [
-        Hypothesis(row[:length], value, log_prob, row_log_probs[: length + 1])
+        Hypothesis(row[:length], value, log_prob, row_log_probs[: length + 1], is_last)
         if log_prob > -torch.inf
         else impossible()
-        for row, row_log_probs, length, log_prob, value in zip(*(column.tolist() for column in columns), strict=True)
+        for row, row_log_probs, length, log_prob, value, is_last in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
     ]

@@ -46,12 +46,14 @@ class Hypothesis:
         score: by which hypotheses are chosen; see `SearchConfig`.
         log_prob: natural logarithm of the probability of `tokens` followed by `<E>`.
         token_log_probs: one per token and a last one for `<E>`.
+        at_limit: whether it has as many tokens as the limits allow, so that it could not go on.
     """
 
     tokens: list[int]
     score: float
     log_prob: float
     token_log_probs: list[float]
+    at_limit: bool = False
 
 
 def impossible() -> Hypothesis:

@@ -55,7 +55,9 @@ class Wanted:
                 "make one with seq2seq lexicon"
             )
         if search.shortlist is not None and search.shortlist > CANDIDATES:
-            raise ConfigError(f"shortlist must be at most {CANDIDATES}, what a lexicon keeps, got {search.shortlist}")
+            raise ConfigError(
+                f"shortlist must be at most {CANDIDATES}, what a lexicon keeps, got {search.shortlist}; lower it"
+            )
         sources = {package.source_vocabulary.fingerprint for package in ensemble.attending}
         if search.coverage_penalty and len(ensemble.models) > 1:
             others = len(ensemble.attending) < len(ensemble.models)
@@ -118,7 +120,14 @@ def display(
         source_tokens = of_source.tokens(of_source.encode([source])[0])
     tokens = vocabulary.tokens(found.tokens)
     return Translation(
-        text, tokens, found.score, found.token_log_probs, weights, alignment, source_tokens=source_tokens
+        text,
+        tokens,
+        found.score,
+        found.token_log_probs,
+        weights,
+        alignment,
+        source_tokens=source_tokens,
+        at_limit=found.at_limit,
     )
 
 

@@ -13,6 +13,7 @@ The search walks over a step function made of several, each of which wraps the o
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,16 +22,17 @@ import torch
 from seq2seq.config import SearchConfig
 from seq2seq.errors import ConfigError
 from seq2seq.search import Hypothesis, search
+from seq2seq.search.constraints import check_constrained
 from seq2seq.translator.demands import Demands
 from seq2seq.translator.ensemble import Ensemble, Sources
 from seq2seq.translator.guiding import close_phrases, guide
-from seq2seq.translator.texts import Request
+from seq2seq.translator.texts import Request, Translation
 
 
 def find_hypotheses(
     ensemble: Ensemble, demands: Demands, requests: Sequence[Request], sources: Sources, config: SearchConfig
 ) -> list[list[Hypothesis]]:
-    """The hypotheses of each request, which have what it demands.
+    """The hypotheses of each request, which have what it demands; impossible ones where the search has no room for it.
 
     Args:
         ensemble: the models.
@@ -38,9 +40,6 @@ def find_hypotheses(
         requests: what is asked for.
         sources: the ids of each request's text.
         config: how to search.
-
-    Raises:
-        ConfigError: if a request cannot be met.
     """
     prefixes, phrases = zip(*(demands.of(request) for request in requests), strict=True)
     demanded = [prefix.spelling.union(*own) for prefix, own in zip(prefixes, phrases, strict=True)]
@@ -63,16 +62,6 @@ def find_hypotheses(
         found = ask(*close_phrases(step, state, constraints, lengthens), constraints=constraints)
     else:
         found = ask(step, state)
-    things = "tokens and repetitions (no_repeat_ngram)" if config.no_repeat_ngram else "tokens"
-    for request, own in zip(requests, found, strict=True):
-        demanding = bool(request.prefix or request.constraints)
-        # Of a beam the best one tells; samples are all returned.
-        if demanding and any(one.log_prob == -torch.inf for one in (own if config.samples else own[:1])):
-            raise ConfigError(
-                "what a translation must have needs room in the search, got "
-                f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
-                f"raise max_length or beam_size, forbid fewer {things}, or ask for less"
-            )
     return choice.to_vocabulary(found)
 
 
@@ -83,12 +72,31 @@ def check_request(demands: Demands, request: Request, config: SearchConfig) -> N
         ConfigError: if the vocabulary cannot spell what is demanded, or the configuration forbids it.
     """
     _, phrases = demands.of(request)
+    if phrases:
+        check_constrained(config)
     for text, phrase in zip(request.constraints, phrases, strict=True):
         if forbidden := config.forbidden.intersection(phrase):
             raise ConfigError(
                 f"a constraint must have no forbidden token, got {text!r} and id {min(forbidden)}; "
                 "allow it or leave it out"
             )
+
+
+def check_met(request: Request, found: Sequence[Translation], config: SearchConfig) -> None:
+    """Refuse translations that have not what was demanded.
+
+    Raises:
+        ConfigError: if the search had no room for it.
+    """
+    # Of a beam the best one tells; samples are all returned.
+    told = found if config.samples else found[:1]
+    if (request.prefix or request.constraints) and not all(math.isfinite(one.score) for one in told):
+        things = "tokens and repetitions (no_repeat_ngram)" if config.no_repeat_ngram else "tokens"
+        raise ConfigError(
+            "what a translation must have needs room in the search, got "
+            f"prefix {request.prefix!r} and constraints {list(request.constraints)} for {request.text!r}; "
+            f"raise max_length or beam_size, forbid fewer {things}, or ask for less"
+        )
 
 
 def seed_of(text: str) -> int:

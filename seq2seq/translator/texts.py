@@ -77,6 +77,7 @@ class Translation:
         alignment: pairs of a source word and the translation's word that was made of it, both numbered from 0.
         utility: with minimum Bayes risk, how like the other candidates it is, in per cent of the metric.
         source_tokens: with the attention, the pieces of the source that it is over.
+        at_limit: whether it has as many tokens as the search's limits of length allow, which may have cut it.
     """
 
     text: str
@@ -87,6 +88,7 @@ class Translation:
     alignment: list[tuple[int, int]] | None = None
     utility: float | None = None
     source_tokens: list[str] | None = None
+    at_limit: bool = False
 
     @property
     def pharaoh(self) -> str:

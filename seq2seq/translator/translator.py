@@ -20,7 +20,7 @@ from seq2seq.translator.consensus import by_consensus
 from seq2seq.translator.demands import Demands
 from seq2seq.translator.display import Wanted, display
 from seq2seq.translator.ensemble import Ensemble
-from seq2seq.translator.finding import check_request, find_hypotheses
+from seq2seq.translator.finding import check_met, check_request, find_hypotheses
 from seq2seq.translator.texts import Request, Scored, Translation, as_requests, check_text
 
 BLOCK = 4 * ROWS
@@ -157,7 +157,10 @@ class Translator:
             ConfigError: if options cannot be combined, or a request cannot be met.
             MemoryError: if the hypotheses of one text take several times the memory that is free.
         """
-        found = self.generate_share(as_requests(texts), search, Share(), **options)
+        requests = list(as_requests(texts))
+        found = self.generate_share(requests, search, Share(), **options)
+        for number, request in enumerate(requests):
+            check_met(request, found[number], search or SearchConfig())
         return [found[number] for number in range(len(found))]
 
     def generate_share(
@@ -167,7 +170,8 @@ class Translator:
         share: Share,
         **options: Unpack[Options],
     ) -> dict[int, list[Translation]]:
-        """What falls to one of several processes of all that `generate` gives, by the numbers of the texts."""
+        """What falls to one of several processes of all that `generate` gives, by the numbers of the texts. Where the
+        search has no room for what a request demands, its translation is "" with a score of -inf; see `check_met`."""
         search = search or SearchConfig()
         wanted = self.check(search, **options)
         requests = list(as_requests(texts))
