@@ -203,7 +203,9 @@ def test_what_is_no_text_is_called_by_its_name(
 
 def test_bad_output_is_named(cli: Cli, model: Path, tmp_path: Path) -> None:
     fails(cli("translate", model, "-o", tmp_path / "no" / "out", stdin=b"a"), "cannot be written (No such file")
-    fails(cli("translate", model, "-o", "/dev/full", *SHORT, stdin=b"dog"), "/dev/full: cannot be written (No space left")
+    fails(
+        cli("translate", model, "-o", "/dev/full", *SHORT, stdin=b"dog"), "/dev/full: cannot be written (No space left"
+    )
     (tmp_path / "in").write_text("dog")
     fails(cli("translate", model, "-i", tmp_path / "in", "-o", tmp_path / "in"), "another file than what is read")
     assert (tmp_path / "in").read_text() == "dog"

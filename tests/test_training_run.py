@@ -6,8 +6,10 @@ import json
 import math
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from seq2seq.config import ModelConfig, SearchConfig, TrainingConfig
 from seq2seq.corpus import from_pairs, read_tsv
 from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.training import callbacks as callbacks_module
 from seq2seq.training import train
 from seq2seq.training.callbacks import KeepBest, quality
@@ -87,6 +89,37 @@ def test_a_run_leaves_a_model_a_log_and_a_summary(tmp_path: Path, capfd: pytest.
     assert ", validation loss " in error.splitlines()[-1]
     assert "tokens/s" in error
     assert "reference:" in error
+
+
+@pytest.mark.filterwarnings("ignore:the corpus:UserWarning")
+def test_minutes_are_of_training_and_not_of_what_comes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(waited))
+    prepare = ParallelDataModule.prepare_data
+
+    def prepare_for_an_hour(self: ParallelDataModule) -> None:
+        prepare(self)
+        waited.append(3600)
+
+    monkeypatch.setattr(callbacks_module, "time", clock)
+    monkeypatch.setattr(ParallelDataModule, "prepare_data", prepare_for_an_hour)
+    for epochs in (1, 2):  # The second goes on from the first.
+        out = run(tmp_path / "run", tmp_path / "cache", epochs=epochs)
+    assert len(waited) == 2
+    assert json.loads((out / "config.json").read_text())["training"]["total"]["minutes"] < 30
+
+
+@pytest.mark.filterwarnings("ignore:the corpus:UserWarning")
+def test_a_state_that_could_not_be_read_again_ends_the_training_at_once(tmp_path: Path) -> None:
+    class Keeper(Callback):
+        def state_dict(self) -> dict[str, object]:
+            return {"best": Path("models")}
+
+    with pytest.raises(
+        TrainingError, match=r"numbers, texts, lists, dictionaries and tensors, got pathlib\S*\.PosixPath; "
+    ):
+        run(tmp_path / "run", tmp_path / "cache", epochs=1, callbacks=[Keeper()])
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")

@@ -57,6 +57,10 @@ class KeepBest(Callback):
         self.trained_seconds = 0.0
         self.resumed_at = time.perf_counter()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What came before, as tokenising the text, is no training."""
+        self.resumed_at = time.perf_counter()
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log when a validation stands: how many minutes a model of this quality takes."""
         pl_module.log("minutes", self.minutes())

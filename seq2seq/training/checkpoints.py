@@ -8,6 +8,8 @@ read is a whole state, and a run goes on from there.
 from __future__ import annotations
 
 import os
+import pickle
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,8 @@ class Checkpoints(CheckpointIO):
     """The newest states of one run, in a folder of their own.
 
     Attributes:
-        fault: why the last save failed, "" if it did not; `save_checkpoint` never raises, so that of several processes
-            none waits for one that is gone.
+        fault: why the last save failed and what to do, "" if it did not; `save_checkpoint` never raises, so that of
+            several processes none waits for one that is gone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -92,7 +94,7 @@ class Checkpoints(CheckpointIO):
         return [*self.paths(), *self.folder.glob("step-*.ckpt.part"), self.finished_note]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a state; a failure is noted in `fault`, and leaves what was there."""
+        """Write a state that can be read; a failure is noted in `fault`, and leaves what was there."""
         path = Path(path)
         part = path.with_name(f"{path.name}.part")
         self.fault = ""
@@ -102,10 +104,13 @@ class Checkpoints(CheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(path)
-            sync(self.folder)
+            self.fault = foreign_types(part)
+            if not self.fault:
+                part.replace(path)
+                sync(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError.
-            self.fault = f"{path}: cannot be written ({reason(error)})"
+            self.fault = f"{path}: cannot be written ({reason(error)}){GOES_ON}"
+        if self.fault:
             with suppress(OSError):
                 part.unlink()
             return
@@ -125,6 +130,19 @@ class Checkpoints(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Lightning's own checkpoints are not used."""
         Path(path).unlink(missing_ok=True)
+
+
+def foreign_types(path: Path) -> str:
+    """What is wrong with a state that is just written, if it holds what `read` will not make for safety; or ""."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        return (
+            "what a callback keeps of itself (state_dict) must be made of numbers, texts, lists, dictionaries and "
+            f"tensors, got {found[1] if found else reason(error)}; convert it, or leave the callback out"
+        )
+    return ""
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.random import SeedSequence
 
 from seq2seq.config import TrainingConfig
 from seq2seq.data import Batches
-from seq2seq.training.checkpoints import FORMAT, GOES_ON, OURS, Checkpoints, stopped_early
+from seq2seq.training.checkpoints import FORMAT, OURS, Checkpoints, stopped_early
 from seq2seq.training.metrics_file import MetricsFile
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, agree, gather
@@ -119,7 +119,7 @@ class KeepState(Callback):
         trainer.save_checkpoint(self.checkpoints.path(trainer.global_step))
         fault = trainer.strategy.broadcast(self.checkpoints.fault)
         if fault:
-            raise SharedError(f"{fault}{GOES_ON}")
+            raise SharedError(fault)
         self.saved_step, self.saved_at = trainer.global_step, time.monotonic()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

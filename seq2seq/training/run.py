@@ -68,7 +68,8 @@ def train(
         start: a model folder of the same configuration and vocabularies whose weights to begin with.
         source_vectors, target_vectors: files of word vectors for embeddings to begin with; see `vectors`.
         search: how validation translates.
-        callbacks: what else watches, as `diagnostics.GradientFlow`.
+        callbacks: what else watches, as `diagnostics.GradientFlow`. What they keep of themselves for a training that
+            goes on (`state_dict`) is made of numbers, texts, lists, dictionaries and tensors.
         languages: names of source and target language, for the folder's metadata.
         wandb: a project of Weights & Biases to log to as well.
         smoke: two batches and one validation batch only, to see that everything works; nothing to go on from is saved.
