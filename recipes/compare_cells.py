@@ -79,7 +79,7 @@ def captions(data: Path) -> Task:
     """As in `multi30k.py`, from German to English."""
     pairs, validation, test = multi30k.read(data, "de", "en", tokenised=False)
     vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), multi30k.SUBWORDS, kind="unigram")
-    model, training = multi30k.configure(vocabulary)
+    model, training = multi30k.configure(len(vocabulary))
     return Task(pairs, validation, test, vocabulary, vocabulary, model, training, multi30k.SEARCH, "bleu")
 
 

@@ -147,7 +147,8 @@ def draw_figure(runs: list[Run], path: Path) -> None:
         "What is left of a gradient k steps back in time: of the memory c where a cell has one, otherwise of h"
     )
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)
 
 
 def main(
@@ -156,7 +157,9 @@ def main(
     ),
     steps: Annotated[int, typer.Option(min=2, help="Steps between the symbol and the question.")] = 50,
     updates: Annotated[int, typer.Option(min=1, help="Training steps of each cell.")] = 600,
-    seed: Annotated[int, typer.Option(help="Of the start weights and of what is learnt from.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the start weights and of what is learnt from.")
+    ] = 1,
     smoke: Annotated[bool, typer.Option(help="Two updates each, to see that it works.")] = False,
 ) -> None:
     """Measure the gradient flow of every cell before and after training."""

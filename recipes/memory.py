@@ -182,7 +182,9 @@ def main(
     task: Annotated[list[str], typer.Option(help="adding or copy; give it again for both.")] = ALL_TASKS,
     lag: Annotated[list[int], typer.Option(min=3, help="Steps to remember over; give it again for more.")] = LAGS,
     updates: Annotated[int, typer.Option(min=1, help="Training steps of a run that does not solve its task.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the start weights and of what is learnt from.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the start weights and of what is learnt from.")
+    ] = 1,
     smoke: Annotated[bool, typer.Option(help="Two updates a run, to see that it works.")] = False,
 ) -> None:
     """Train every cell on both tasks at every lag."""

@@ -53,7 +53,7 @@ def judges(tokenised: bool) -> list[Judge]:
     return [Judge("bleu"), Judge("chrf")]
 
 
-def configure(vocabulary: Vocabulary, seed: int = 1) -> tuple[ModelConfig, TrainingConfig]:
+def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig]:
     """All that was decided about the model and its training, on the validation set.
 
     Validation BLEU (greedy, English to German, tokenised, seed 1) after epochs 1, 2, 3, ... of what was tried; dropout
@@ -112,8 +112,8 @@ def configure(vocabulary: Vocabulary, seed: int = 1) -> tuple[ModelConfig, Train
                                                          40.5  40.7  40.8  40.7  40.8
     """
     model = ModelConfig(
-        source_vocabulary_size=len(vocabulary),
-        target_vocabulary_size=len(vocabulary),
+        source_vocabulary_size=subwords,
+        target_vocabulary_size=subwords,
         embedding_size=256,
         encoder_layers=1,
         encoder_hidden_size=256,
@@ -168,7 +168,7 @@ def main(
 
     # One joint vocabulary: names and numbers look alike in both languages, and one embedding can serve both.
     vocabulary = Vocabulary.train(chain(pairs.sources(), pairs.targets()), SUBWORDS, kind="unigram")
-    model, training = configure(vocabulary, seed)
+    model, training = configure(len(vocabulary), seed)
     training = training.model_copy(update={"precision": precision})
 
     corpus = ParallelDataModule(

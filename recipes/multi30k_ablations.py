@@ -23,6 +23,7 @@ from rich.table import Table
 from seq2seq import package
 from seq2seq.cli.flags import Device, Precision, Restart, Smoke
 from seq2seq.cli.running import run_recipe, writing
+from seq2seq.config import ModelConfig, TrainingConfig
 from seq2seq.corpus import ParallelText
 from seq2seq.data import ParallelDataModule
 from seq2seq.errors import ConfigError
@@ -104,6 +105,17 @@ class Plan(NamedTuple):
     smoke: bool
 
 
+def settings(variant: Variant, seed: int, subwords: int, plan: Plan) -> tuple[ModelConfig, TrainingConfig]:
+    """Of one training."""
+    model, training = configure(subwords, seed)
+    same = {"precision": plan.precision, "max_epochs": training.max_epochs if plan.epochs is None else plan.epochs}
+    without = {} if plan.r_drop else {"r_drop": 0.0}
+    return (
+        model.model_copy(update=variant.model),
+        training.model_copy(update={**same, **without, **variant.training}),
+    )
+
+
 def run(
     variant: Variant,
     seed: int,
@@ -115,10 +127,7 @@ def run(
 ) -> None:
     """Train one variant with one seed and translate the test set, as far as that was not done already."""
     pairs, validation, test = texts
-    model, training = configure(vocabulary, seed)
-    model = model.model_copy(update=variant.model)
-    without = {} if plan.r_drop else {"r_drop": 0.0}
-    training = training.model_copy(update={"precision": plan.precision, **without, **variant.training})
+    model, training = settings(variant, seed, len(vocabulary), plan)
     corpus = ParallelDataModule(
         pairs,
         validation,
@@ -135,7 +144,6 @@ def run(
         corpus,
         out,
         device=plan.device,
-        epochs=plan.epochs,
         restart=plan.restart,
         languages=languages,
         smoke=plan.smoke,
@@ -157,6 +165,20 @@ def folders_of(name: str, out: Path) -> list[Path]:
     """Where the seeds of a variant lie."""
     stem = re.sub(r"\W+", "-", name.lower())
     return [out / f"{stem}-{seed}" for seed in range(1, VARIANTS[name].seeds + 1)]
+
+
+def made_before(name: str, languages: tuple[str, str], out: Path, plan: Plan) -> bool:
+    """Whether an earlier call has made all of a variant, with the settings of this one."""
+    folders = folders_of(name, out)
+    if not all(is_reported(folder, SEARCH) for folder in folders):
+        return False
+    for seed, folder in enumerate(folders, start=1):
+        about = package.load(folder).metadata
+        _, training = settings(VARIANTS[name], seed, VARIANTS[name].subwords, plan)
+        if about.languages != languages or about.training.get("settings") != training.model_dump(mode="json"):
+            print(f"{folder} is left out of the table: it was trained with other settings or languages")
+            return False
+    return True
 
 
 def figures(folders: list[Path]) -> Fields:
@@ -261,9 +283,8 @@ def main(
         # Those of earlier calls belong to the table too.
         now.add(name)
         for other in (other for other in VARIANTS if other != "full"):
-            folders = folders_of(other, out)
-            if other in now or all(is_reported(folder, SEARCH) for folder in folders):
-                rows[other] = figures(folders)
+            if other in now or made_before(other, (source, target), out, plan):
+                rows[other] = figures(folders_of(other, out))
         show(rows, out)
 
 

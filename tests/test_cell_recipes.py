@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -55,8 +56,22 @@ def test_a_file_in_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
+def test_a_seed_that_is_none_is_one_line(tmp_path: Path) -> None:
+    for recipe, seed in (("gradient_flow.py", "-1"), ("memory.py", "4294967296")):
+        result = run(recipe, "--smoke", "--seed", seed, cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr.startswith("error: Invalid value for '--seed': ")
+        assert seed in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
 def test_a_result_that_cannot_be_written_is_one_line_and_shown_before(tmp_path: Path) -> None:
-    for recipe, file in (("gradient_flow.py", "table.txt"), ("memory.py", "adding.txt")):
+    for recipe, file in (
+        ("gradient_flow.py", "table.txt"),
+        ("gradient_flow.py", "flow.png"),
+        ("memory.py", "adding.txt"),
+    ):
+        shutil.rmtree(tmp_path / recipe, ignore_errors=True)
         (tmp_path / recipe / file).mkdir(parents=True)
         only = ["--lag", 4, "--task", "adding", "--cell", "lstm"] if recipe == "memory.py" else ["--steps", 4]
         result = run(recipe, "--smoke", *only, "--out", tmp_path / recipe, cwd=tmp_path)

@@ -126,6 +126,16 @@ def test_lines_out_of_step_are_found_where_they_begin(shift: int) -> None:
     assert "misaligned" in findings(list(zip(sources, targets, strict=False)))
 
 
+@pytest.mark.parametrize(
+    ("lines", "lost", "expected"), [(119, 60, [(60, 119, -1)]), (119, 0, [(1, 119, -1)]), (59, 0, [(1, 59, -1)])]
+)
+def test_lines_out_of_step_are_found_to_the_last(lines: int, lost: int, expected: list[tuple[int, int, int]]) -> None:
+    """In windows of 60, the last of which need not begin where the one before it ends."""
+    sources, targets = map(list, zip(*SOUND[: lines + 1], strict=True))
+    del targets[lost], sources[-1]
+    assert misaligned(*(np.array([len(text) for text in side], np.int32) for side in (sources, targets))) == expected
+
+
 def test_shuffled_lines_are_found() -> None:
     sources, targets = map(list, zip(*SOUND[:900], strict=True))
     targets[300:480] = np.random.default_rng(0).permutation(targets[300:480]).tolist()

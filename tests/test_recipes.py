@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 import started
@@ -126,10 +127,39 @@ def test_every_ablation_is_a_training_that_the_library_accepts(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
     from multi30k_ablations import VARIANTS, configure
 
-    model, training = configure(range(20))
+    model, training = configure(20)
     for variant in VARIANTS.values():
         changed = ModelConfig.model_validate({**model.model_dump(), **variant.model})
         check_dropout(changed, TrainingConfig.model_validate({**training.model_dump(), **variant.training}))
+
+
+def test_a_table_of_ablations_has_rows_of_the_same_training_alone(monkeypatch, tmp_path, capsys):
+    """An earlier call may have made some with more epochs, and --restart made `full` anew."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "recipes")
+    import multi30k_ablations as ablations
+
+    plan = ablations.Plan(True, False, 8, "float32", "cpu", False, False)
+    made = {}
+
+    def load(folder):
+        seed = int(folder.name[-1])
+        _, training = ablations.settings(ablations.VARIANTS["input feeding"], seed, 5000, made["plan"])
+        told = {"settings": json.loads(json.dumps(training.model_dump()))}
+        return SimpleNamespace(metadata=SimpleNamespace(languages=made["languages"], training=told))
+
+    monkeypatch.setattr(ablations, "is_reported", lambda folder, _: folder.parent == tmp_path)
+    monkeypatch.setattr(ablations.package, "load", load)
+    for languages, other, expected in [
+        (("en", "de"), plan, True),
+        (("de", "en"), plan, False),
+        (("en", "de"), plan._replace(epochs=9), False),
+        (("en", "de"), plan._replace(precision="bfloat16"), False),
+        (("en", "de"), plan._replace(r_drop=True), False),
+    ]:
+        made.update(languages=languages, plan=other)
+        assert ablations.made_before("input feeding", ("en", "de"), tmp_path, plan) is expected
+        assert ("input-feeding-1 is left out of the table" in capsys.readouterr().out) is not expected
+    assert not ablations.made_before("input feeding", ("en", "de"), tmp_path / "other", plan)
 
 
 @pytest.mark.slow

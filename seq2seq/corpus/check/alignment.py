@@ -42,9 +42,8 @@ def misaligned(source: Lengths, target: Lengths) -> list[Stretch]:
         source, target: [pairs] characters of each line.
     """
     sources, targets = (np.log1p(side.astype(np.float64)) for side in (source, target))
-    starts = list(range(0, len(source) - WINDOW + 1, WINDOW))
-    if not starts:
-        return []
+    # The last window ends with the last line.
+    starts = [*range(0, len(source) - WINDOW, WINDOW), max(0, len(source) - WINDOW)]
     shifts = range(-MOST, MOST + 1)
     fits = np.array([[correlation(sources, targets, start, shift) for shift in shifts] for start in starts])
     in_step = fits[:, MOST]
@@ -59,8 +58,8 @@ def misaligned(source: Lengths, target: Lengths) -> list[Stretch]:
             shift = 0
         else:
             continue
-        last = start + WINDOW
-        if found and found[-1].shift == shift and found[-1].last == start:
+        last = min(start + WINDOW, len(source))
+        if found and found[-1].shift == shift and found[-1].last >= start:
             found[-1] = found[-1]._replace(last=last)
         else:
             found.append(Stretch(start + 1, last, shift))
