@@ -69,8 +69,8 @@ def counted(batch: Sides) -> tuple[int, int, int]:
     return int(source.sum()), int(target.sum()), int((source * target).sum())
 
 
-def train_steps(model: Seq2Seq, batches: list[Sides]) -> Callable[[int], tuple[int, int, int]]:
-    """One optimiser step per call, as training does it."""
+def train_steps(model: Seq2Seq, batches: list[Sides], precision: str) -> Callable[[int], tuple[int, int, int]]:
+    """One optimiser step per call, as training does it: in bfloat16 the weights stay in float32."""
     optimizer = build_optimizer(model.parameters(), TRAINING)
     order = np.random.default_rng(0).permutation(len(batches))
 
@@ -78,9 +78,10 @@ def train_steps(model: Seq2Seq, batches: list[Sides]) -> Callable[[int], tuple[i
         batch = batches[order[run % len(batches)]]
         (source, source_lengths), (target, _) = batch
         is_token = target != PAD_ID
-        features = model.output_features(model.features(source, source_lengths, target)[is_token])
-        output = model.output
-        losses = linear_cross_entropy(features, output.weight, output.bias, target[is_token], TRAINING.label_smoothing)
+        output, wanted = model.output, target[is_token]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            features = model.output_features(model.features(source, source_lengths, target)[is_token])
+            losses = linear_cross_entropy(features, output.weight, output.bias, wanted, TRAINING.label_smoothing)
         (losses.smoothed / len(features)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -95,8 +96,8 @@ def measure(precision: str, runs: int) -> Row:
     """The row of one precision; made in a process of its own, so that the peak of memory is its own."""
     torch.manual_seed(0)
     batches, padding = make_batches()
-    model = Seq2Seq(MODEL).to(getattr(torch, precision))
-    tokens, sentences, share, rate = shares(train_steps(model, batches), runs, precision)
+    steps = train_steps(Seq2Seq(MODEL), batches, precision)
+    tokens, sentences, share, rate = shares(steps, runs, precision)
     figures = (f"{tokens:,.0f}", f"{sentences:,.1f}", f"{share:.0%}", f"{padding:.1%}")
     return ("train, 4,000 tokens", precision, *figures, f"{peak_memory():,.0f} MiB", f"{2 * rate / 1e9:,.0f}")
 
