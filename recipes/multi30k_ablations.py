@@ -106,7 +106,7 @@ class Plan(NamedTuple):
 
 
 def settings(variant: Variant, seed: int, subwords: int, plan: Plan) -> tuple[ModelConfig, TrainingConfig]:
-    """Of one training."""
+    """What one training is made with."""
     model, training = configure(subwords, seed)
     same = {"precision": plan.precision, "max_epochs": training.max_epochs if plan.epochs is None else plan.epochs}
     without = {} if plan.r_drop else {"r_drop": 0.0}

@@ -23,7 +23,7 @@ from seq2seq.data import ParallelDataModule
 from seq2seq.diagnostics import GradientFlow
 from seq2seq.errors import ConfigError, TrainingError
 from seq2seq.training import callbacks as callbacks_module
-from seq2seq.training import train
+from seq2seq.training import checkpoints, train
 from seq2seq.training.callbacks import KeepBest, quality
 from seq2seq.translator import Translator
 from seq2seq.vocabulary import Vocabulary
@@ -120,6 +120,16 @@ def test_a_state_that_could_not_be_read_again_ends_the_training_at_once(tmp_path
     ):
         run(tmp_path / "run", tmp_path / "cache", epochs=1, callbacks=[Keeper()])
     assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_state_on_a_file_system_that_maps_no_files_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to mmap 9 bytes from file: No such device (19)")
+
+    monkeypatch.setattr(checkpoints.torch, "load", load)
+    kept = checkpoints.Checkpoints(tmp_path)
+    kept.save_checkpoint({"a": 1}, kept.path(3))
+    assert (kept.fault, kept.paths()) == ("", [kept.path(3)])
 
 
 @pytest.mark.filterwarnings("ignore:the corpus:UserWarning")

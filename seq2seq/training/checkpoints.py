@@ -142,6 +142,8 @@ def foreign_types(path: Path) -> str:
             "what a callback keeps of itself (state_dict) must be made of numbers, texts, lists, dictionaries and "
             f"tensors, got {found[1] if found else reason(error)}; convert it, or leave the callback out"
         )
+    except (OSError, RuntimeError):  # Not every file system maps its files into memory.
+        return ""
     return ""
 
 
