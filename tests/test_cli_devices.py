@@ -15,7 +15,7 @@ from translators import SEARCH, TEXTS, build, packaged
 
 from seq2seq import package
 from seq2seq.cli import app
-from seq2seq.cli.lines import Output
+from seq2seq.cli.output import Output
 from seq2seq.cli.predicting import Predictor
 from seq2seq.cli.together import Fault, Job, merge
 from seq2seq.cli.work import Remarks, Shown

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from babel.dates import format_date, format_skeleton
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.cli.running import writing
 from seq2seq.errors import one_line_errors
 

@@ -13,7 +13,7 @@ import zlib
 from http.client import HTTPException
 from pathlib import Path
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.corpus.facts import write_whole
 from seq2seq.errors import CorpusError, one_line_errors
 

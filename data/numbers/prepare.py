@@ -12,7 +12,7 @@ from pathlib import Path
 
 from num2words import num2words
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.cli.running import writing
 from seq2seq.errors import one_line_errors
 

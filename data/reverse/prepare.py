@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from string import ascii_lowercase
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.cli.running import writing
 from seq2seq.errors import one_line_errors
 

@@ -8,7 +8,7 @@ import argparse
 import gzip
 from pathlib import Path
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.cli.running import writing
 from seq2seq.errors import one_line_errors
 

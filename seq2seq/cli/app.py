@@ -15,7 +15,7 @@ from seq2seq.cli.average import average
 from seq2seq.cli.check_data import check_data
 from seq2seq.cli.info import info
 from seq2seq.cli.lexicon import lexicon
-from seq2seq.cli.lines import print_out
+from seq2seq.cli.output import print_out
 from seq2seq.cli.running import run_app
 from seq2seq.cli.score import evaluate, score
 from seq2seq.cli.score_pairs import score_pairs

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.lines import print_out
+from seq2seq.cli.output import print_out
 from seq2seq.errors import ConfigError
 
 

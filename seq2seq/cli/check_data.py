@@ -30,7 +30,7 @@ def check_data(
     picture: Annotated[Path | None, typer.Option(help="Draw the histograms into this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Look for what makes a training fail or its scores lie; exit code 1 if there is such a fault."""
-    from seq2seq.cli.lines import Output
+    from seq2seq.cli.output import Output
     from seq2seq.corpus import check_fields, read_places
     from seq2seq.corpus.check import check_data as check
     from seq2seq.corpus.check import draw_report

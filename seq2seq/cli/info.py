@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from seq2seq.cli.lines import print_out
 from seq2seq.cli.options import AsJson, Model
+from seq2seq.cli.output import print_out
 
 
 def info(model: Model, as_json: AsJson = False) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from seq2seq.cli.flags import Columns, Keys, Texts
-from seq2seq.cli.lines import print_out
 from seq2seq.cli.options import Model
+from seq2seq.cli.output import print_out
 
 
 def lexicon(

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from torch import distributed
 
-from seq2seq.cli.lines import LineCounter
+from seq2seq.cli.output import LineCounter
 from seq2seq.cli.worker import Faults
 from seq2seq.config import SearchConfig
 from seq2seq.errors import Seq2SeqError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from seq2seq.cli.lines import printing
+from seq2seq.cli.output import printing
 from seq2seq.errors import ConfigError, Seq2SeqError, one_line_errors
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seq2seq.cli.lines import LineCounter, Output, print_out, read_aligned, refuse_overwriting
+from seq2seq.cli.lines import read_aligned, refuse_overwriting
 from seq2seq.cli.options import (
     CHOOSING,
     AsJson,
@@ -25,6 +25,7 @@ from seq2seq.cli.options import (
     option,
     with_options,
 )
+from seq2seq.cli.output import LineCounter, Output, print_out
 from seq2seq.cli.running import explained_memory, memory_of
 from seq2seq.cli.work import Remarks, remarks_of
 from seq2seq.errors import ConfigError

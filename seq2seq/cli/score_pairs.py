@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from seq2seq.cli.lines import LineCounter, Output, finite, refuse_overwriting
+from seq2seq.cli.lines import refuse_overwriting
 from seq2seq.cli.options import MachineOptions, Models, with_options
+from seq2seq.cli.output import LineCounter, Output, finite
 from seq2seq.cli.running import explained_memory
 from seq2seq.errors import CorpusError, tell
 

@@ -26,8 +26,9 @@ from types import FrameType
 from typing import IO, Any
 
 from seq2seq import errors
-from seq2seq.cli.lines import Output, open_blocks
+from seq2seq.cli.lines import open_blocks
 from seq2seq.cli.options import MachineOptions, SearchOptions
+from seq2seq.cli.output import Output
 from seq2seq.cli.work import REMARKS, Remarks, Work
 from seq2seq.errors import ConfigError, PackageError, Seq2SeqError
 

@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-from seq2seq.cli.lines import LineCounter, Output, open_blocks, refuse_overwriting
+from seq2seq.cli.lines import open_blocks, refuse_overwriting
 from seq2seq.cli.options import MACHINE, MachineOptions, Models, SearchOptions, option, with_options
+from seq2seq.cli.output import LineCounter, Output
 from seq2seq.cli.work import IN_AND_OUT, DemandOptions, Remarks, ShowOptions, Work
 from seq2seq.errors import ConfigError
 

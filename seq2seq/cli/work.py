@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from seq2seq.cli.lines import finite
 from seq2seq.cli.options import CHOOSING, option
+from seq2seq.cli.output import finite
 from seq2seq.cli.running import explained_memory, memory_of
 from seq2seq.errors import ConfigError, CorpusError, Seq2SeqError, tell
 
