@@ -36,7 +36,13 @@ Fields = dict[str, Any]
 AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
 NO_DROPOUT = {"embedding_dropout": 0.0, "hidden_dropout": 0.0, "output_dropout": 0.0}
 WIDER = {"decoder_hidden_size": 384, "embedding_dropout": 0.3, "hidden_dropout": 0.4, "output_dropout": 0.4}
-STACKS = {"bidirectional": False, "encoder_layers": 2, "encoder_hidden_size": 384, "decoder_hidden_size": 384}
+STACKS = {
+    "cell": "lstm",
+    "bidirectional": False,
+    "encoder_layers": 2,
+    "encoder_hidden_size": 384,
+    "decoder_hidden_size": 384,
+}
 ONE_ATTENTION = {"output_attention": False}
 FEEDING = {"input_feeding": True, **ONE_ATTENTION}
 ONE_LAYER = {"attention": "additive", "decoder_layers": 1}
@@ -59,6 +65,7 @@ VARIANTS = {
     "without late dropout": Variant(training={"dropout_start": 0}),
     "without dropout": Variant(NO_DROPOUT, {"r_drop": 0.0, "dropout_start": 0}),
     "without tied embeddings": Variant({"tied_embeddings": "none", "bottleneck_size": 256}),
+    "without layer normalisation": Variant({"cell": "lstm"}),
     "without label smoothing": Variant(training={"label_smoothing": 0.0}),
     "without a falling rate": Variant(training={"schedule": "constant"}),
     "without moving average": Variant(training={"ema_decay": None}),
@@ -74,7 +81,6 @@ VARIANTS = {
     "R-Drop": Variant(training={"r_drop": 3.0}),
     "a second encoder layer": Variant({"encoder_layers": 2}),
     "decoder of 384 and more dropout": Variant(WIDER),
-    "layer normalisation": Variant({"cell": "lstm_layer_norm"}),
     "word dropout": Variant({"source_word_dropout": 0.1, "target_word_dropout": 0.1}),
     "variational dropout": Variant({"variational_dropout": True}),
     "average of the best 3": Variant(training={"average_models": 3}),
