@@ -108,7 +108,7 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
         input feeding (1.25 times as long an epoch)      24.5  32.7  33.7  34.9  35.8  36.6  36.6  36.9
         two attentions (1.15 times)                      25.1  33.8  34.5  35.4  36.1  36.7  36.8  37.0
 
-    German to English, from raw text, with the model below but for layer normalisation, the first two with one attention:
+    German to English, from raw text, the model below but with LSTMs, the first two with one attention:
 
         dropout .2/.3/.3 from the first step, no R-Drop  22.7  31.9  34.6  36.2  37.6  38.3  38.7  39.4  39.7  40.1
                                                          40.3  40.1  40.2  40.1  40.2
