@@ -134,6 +134,14 @@ def test_packed_data_by_another_name_is_recognised(tmp_path, suffix):
     )
 
 
+def test_packed_data_whose_first_bytes_are_utf8_is_recognised(tmp_path):
+    """As those of a zip are at some hours: the time of day is among them."""
+    path = write(tmp_path / "text", b"PK\x03\x04\x14\0\0\0\0\0\n\xff")
+    assert message(read_text(path)) == f"{path}:1: is packed data, must be text; give the file a name that ends in .zip"
+    path = write(tmp_path / "nul", b"a\nPK\x03\x04\0\n")
+    assert message(read_text(path)) == f"{path}:2: holds NUL, so it is no text; remove it or give another file"
+
+
 def test_nul_is_placed(tmp_path):
     path = write(tmp_path / "bad", b"good\nba\0d\n")
     assert f"{path}:2: holds NUL" in message(read_text(path))

@@ -67,18 +67,12 @@ def _read(descriptor: int, name: str) -> bytes:
 
 
 def _decode(raw: bytes, number: int, name: str) -> str:
+    from seq2seq.corpus.files import decode
+
     raw = raw.removesuffix(b"\r")
     if number == 1:
         raw = raw.removeprefix(codecs.BOM_UTF8)
-    try:
-        line = raw.decode()
-    except UnicodeDecodeError as error:
-        from seq2seq.corpus.files import why_not_utf8
-
-        raise CorpusError(f"{name}:{number}: {why_not_utf8(raw, error, number)}") from None
-    if "\0" in line:
-        raise CorpusError(f"{name}:{number}: holds NUL, so it is no text; remove it or give another file")
-    return line
+    return decode(raw, number, name)
 
 
 def _is_ready(descriptor: int) -> bool:

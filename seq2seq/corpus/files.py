@@ -41,14 +41,7 @@ def read_text(path: StrPath) -> Iterator[str]:
     with faults_of_reading(path), open_bytes(Path(path)) as file:
         for number, raw in enumerate(file, start=1):
             start = len(codecs.BOM_UTF8) if number == 1 and raw.startswith(codecs.BOM_UTF8) else 0
-            try:
-                line = raw[start:].removesuffix(b"\r\n").removesuffix(b"\n").decode()
-            except UnicodeDecodeError as error:
-                why = why_not_utf8(raw[start:], error, number)
-                raise CorpusError(f"{path}:{number}: {why}") from None
-            if "\0" in line:
-                raise CorpusError(f"{path}:{number}: holds NUL, so it is no text; remove it or give another file")
-            yield line
+            yield decode(raw[start:].removesuffix(b"\r\n").removesuffix(b"\n"), number, path)
     if number == 0:
         raise CorpusError(f"{path}: is empty; give a file with at least one line")
 
@@ -114,16 +107,33 @@ def faults_of_reading(path: StrPath) -> Iterator[None]:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
 
 
-def why_not_utf8(line: bytes, error: UnicodeDecodeError, number: int) -> str:
-    """What a line, of this number in its file, seems to be instead, and the remedy."""
-    if number == 1:
-        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
-        for magic, suffix in _PACKED.items():
-            if line.startswith(magic):
-                return f"is packed data, must be text; give the file a name that ends in {suffix}"
-        for magic, (packer, way) in _UNREAD.items():
-            if line.startswith(magic):
-                return f"is packed by {packer}, must be text; unpack it with {way}"
-    found = f"0x{line[error.start]:02x}"
-    return f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"
+def decode(line: bytes, number: int, name: StrPath) -> str:
+    """The text of a line, which has this number in its file.
+
+    Raises:
+        CorpusError: if it is not UTF-8, or holds NUL.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        found = f"0x{line[error.start]:02x}"
+        why = f"is not UTF-8 ({found} at byte {error.start + 1} of the line); convert the file with iconv"
+    else:
+        if "\0" not in text:
+            return text
+        why = "holds NUL, so it is no text; remove it or give another file"
+    # The first bytes of what is packed can be UTF-8 too, up to a newline.
+    raise CorpusError(f"{name}:{number}: {(_what_else(line) if number == 1 else None) or why}")
+
+
+def _what_else(line: bytes) -> str | None:
+    """What a file seems to be by its first line, and the remedy."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16, must be UTF-8; convert it with iconv -f UTF-16 -t UTF-8"
+    for magic, suffix in _PACKED.items():
+        if line.startswith(magic):
+            return f"is packed data, must be text; give the file a name that ends in {suffix}"
+    for magic, (packer, way) in _UNREAD.items():
+        if line.startswith(magic):
+            return f"is packed by {packer}, must be text; unpack it with {way}"
+    return None
