@@ -98,14 +98,15 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
             the same, seed 3                             24.3  32.6  33.5  35.6  36.6  37.0  37.9  38.4  39.0  39.6
                                                          39.5  39.4  39.8  39.9  39.8
             the same, seed 1, and word dropout .1        23.7  33.4  31.0  32.6  34.3  (stopped)
-            and recurrent dropout .2 of the update       23.7  33.4  31.6  33.1  34.2  35.6  36.4  (stopped)
-            and the rate 3e-3                            26.2  33.6  34.6  35.7  37.0  38.1  39.1  39.5  39.9  40.2
+            layer normalisation, recurrent dropout .2    23.7  33.4  31.6  33.1  34.2  35.6  36.4  (stopped)
+                of the update
+            layer normalisation, the rate 3e-3           26.2  33.6  34.6  35.7  37.0  38.1  39.1  39.5  39.9  40.2
                                                          39.9  40.2  40.1  40.5  40.5
             the same, seed 2                             25.0  33.9  33.6  35.6  36.9  38.0  38.6  39.4  39.6  39.8
                                                          39.6  39.9  40.0  39.9  39.9
-            and the rate 5e-3, seed 1                    26.2  33.4  33.6  35.7  36.9  37.8  38.9  39.2  (stopped)
-            and 4e-3, dropout .3/.4/.4                   25.9  34.2  31.8  33.0  34.9  35.8  (stopped)
-            and 4e-3, recurrent dropout .1               25.9  34.2  33.1  34.0  35.9  37.2  37.9  38.1  38.7  39.1
+            the rate 5e-3, seed 1                        26.2  33.4  33.6  35.7  36.9  37.8  38.9  39.2  (stopped)
+            the rate 4e-3, dropout .3/.4/.4              25.9  34.2  31.8  33.0  34.9  35.8  (stopped)
+            the rate 4e-3, recurrent dropout .1          25.9  34.2  33.1  34.0  35.9  37.2  37.9  38.1  38.7  39.1
                                                          39.3  (stopped for the next)
             the same, 22 epochs                          26.0  33.9  32.6  34.0  35.6  36.7  37.5  38.1  38.4  39.2
                                                          39.1  39.9  39.7  40.1  40.4  40.6  40.5  40.7  40.6  40.7
