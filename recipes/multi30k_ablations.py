@@ -34,9 +34,11 @@ from seq2seq.vocabulary import Vocabulary
 
 Fields = dict[str, Any]
 AS_IT_IS: Mapping[str, Any] = MappingProxyType({})
-NO_DROPOUT = {"embedding_dropout": 0.0, "hidden_dropout": 0.0, "output_dropout": 0.0}
+NO_RECURRENT_DROPOUT = {"recurrent_dropout": 0.0, "recurrent_dropout_on": "hidden"}
+NO_DROPOUT = {"embedding_dropout": 0.0, "hidden_dropout": 0.0, "output_dropout": 0.0, **NO_RECURRENT_DROPOUT}
 WIDER = {"decoder_hidden_size": 384, "embedding_dropout": 0.3, "hidden_dropout": 0.4, "output_dropout": 0.4}
 STACKS = {
+    **NO_RECURRENT_DROPOUT,
     "cell": "lstm",
     "bidirectional": False,
     "encoder_layers": 2,
@@ -45,8 +47,9 @@ STACKS = {
 }
 ONE_ATTENTION = {"output_attention": False}
 FEEDING = {"input_feeding": True, **ONE_ATTENTION}
-ONE_LAYER = {"attention": "additive", "decoder_layers": 1}
+ONE_LAYER = {**NO_RECURRENT_DROPOUT, "attention": "additive", "decoder_layers": 1}
 FIXED_VECTOR = {**STACKS, "attention": "none", **ONE_ATTENTION}
+HALF_THE_RATE = {"learning_rate": 2e-3}  # what was found for cells without layer normalisation
 
 
 class Variant(NamedTuple):
@@ -64,11 +67,13 @@ VARIANTS = {
     "without R-Drop": Variant(training={"r_drop": 0.0}),
     "without late dropout": Variant(training={"dropout_start": 0}),
     "without dropout": Variant(NO_DROPOUT, {"r_drop": 0.0, "dropout_start": 0}),
+    "without recurrent dropout": Variant(NO_RECURRENT_DROPOUT),
     "without tied embeddings": Variant({"tied_embeddings": "none", "bottleneck_size": 256}),
-    "without layer normalisation": Variant({"cell": "lstm"}),
+    "without layer normalisation": Variant({"cell": "lstm"}, HALF_THE_RATE),
     "without label smoothing": Variant(training={"label_smoothing": 0.0}),
     "without a falling rate": Variant(training={"schedule": "constant"}),
     "without moving average": Variant(training={"ema_decay": None}),
+    "half the rate": Variant(training=HALF_THE_RATE),
     "twice the subwords": Variant(subwords=2 * SUBWORDS),
     # What is counted in steps is a fourth of what it was.
     "batches four times as large": Variant(
@@ -90,12 +95,14 @@ VARIANTS = {
     "a third decoder layer": Variant({"decoder_layers": 3, **ONE_ATTENTION}),
     "input feeding": Variant(FEEDING, seeds=3),
     # Older models.
-    "Luong et al. 2015": Variant({**STACKS, "attention": "general", **FEEDING}),
+    "Luong et al. 2015": Variant({**STACKS, "attention": "general", **FEEDING}, HALF_THE_RATE),
     # The context reaches the next step by Luong's way, joined to its input.
-    "Bahdanau et al. 2015": Variant({"cell": "gru_reset_before", **ONE_LAYER, **FEEDING}),
-    "Bahdanau et al. 2015 without input feeding, usual GRU": Variant({"cell": "gru", **ONE_LAYER, **ONE_ATTENTION}),
-    "Sutskever et al. 2014": Variant(FIXED_VECTOR),
-    "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}),
+    "Bahdanau et al. 2015": Variant({"cell": "gru_reset_before", **ONE_LAYER, **FEEDING}, HALF_THE_RATE),
+    "Bahdanau et al. 2015 without input feeding, usual GRU": Variant(
+        {"cell": "gru", **ONE_LAYER, **ONE_ATTENTION}, HALF_THE_RATE
+    ),
+    "Sutskever et al. 2014": Variant(FIXED_VECTOR, HALF_THE_RATE),
+    "Sutskever et al. 2014, source reversed": Variant({**FIXED_VECTOR, "reverse_source": True}, HALF_THE_RATE),
 }
 
 
