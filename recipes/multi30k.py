@@ -92,7 +92,7 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
             the same, seed 1, decoder of 384, dropout    25.6  33.2  31.3  32.7  34.2  35.0  36.0  36.7  37.7  37.8
                 .3/.4/.4, in bfloat16                    38.0  38.3  38.3  37.9  38.1
             with two attentions and layer normalisation, 23.7  33.4  33.4  34.5  36.1  36.9  38.0  38.8  39.4  39.8
-                in bfloat16: what is below               39.8  39.8  40.1  39.9  40.0
+                in bfloat16                              39.8  39.8  40.1  39.9  40.0
             the same, seed 2                             21.9  33.3  33.4  35.1  36.4  37.2  38.0  38.8  39.0  39.8
                                                          40.1  39.7  39.9  40.2  40.2
             the same, seed 3                             24.3  32.6  33.5  35.6  36.6  37.0  37.9  38.4  39.0  39.6
@@ -108,8 +108,14 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
             the rate 4e-3, dropout .3/.4/.4              25.9  34.2  31.8  33.0  34.9  35.8  (stopped)
             the rate 4e-3, recurrent dropout .1          25.9  34.2  33.1  34.0  35.9  37.2  37.9  38.1  38.7  39.1
                                                          39.3  (stopped for the next)
-            the same, 22 epochs                          26.0  33.9  32.6  34.0  35.6  36.7  37.5  38.1  38.4  39.2
+            the same, 22 epochs: what is below           26.0  33.9  32.6  34.0  35.6  36.7  37.5  38.1  38.4  39.2
                                                          39.1  39.9  39.7  40.1  40.4  40.6  40.5  40.7  40.6  40.7
+                                                         40.7  40.6
+            the same, seed 2                             26.1  34.4  33.1  34.4  36.0  37.3  37.7  38.3  39.3  39.3
+                                                         39.8  40.2  39.8  40.3  40.3  40.5  40.6  40.8  40.8  41.0
+                                                         41.0  41.2
+            the same, seed 3                             26.2  34.1  33.5  35.1  35.4  36.5  37.2  37.5  38.2  38.6
+                                                         39.4  39.7  39.9  40.2  40.2  40.2  40.1  40.2  40.5  40.6
                                                          40.7  40.6
             and input feeding, 15 epochs                 24.4  32.9  (stopped: twice the time)
             and nothing else, 15 epochs                  24.6  33.1  (not finished)
