@@ -250,16 +250,20 @@ def test_processes_write_what_one_would(workers, vocabulary, text, tmp_path):
 
 
 @pytest.mark.usefixtures("shards")
-def test_what_helpers_leave_undone_is_made_good(vocabulary, text, tmp_path, monkeypatch):
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_helpers_leave_undone_is_made_good(killed, vocabulary, text, tmp_path, monkeypatch, capfd):
     parent, write = os.getpid(), tokenising._write_shard
 
     def write_or_die(*arguments):
         if os.getpid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("I/O operation on closed file")
         write(*arguments)
 
     monkeypatch.setattr(tokenising, "_write_shard", write_or_die)
     assert len(tokenise(text, vocabulary, vocabulary, tmp_path, workers=2)) == len(PAIRS)
+    assert not capfd.readouterr().err, "helpers leave the telling to their parent"
 
 
 @pytest.mark.usefixtures("shards")

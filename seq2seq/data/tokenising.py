@@ -126,7 +126,7 @@ def _help(parent: int, work: Callable[..., None], numbers: set[int]) -> None:
     """Do a share of the work while the parent lives, unless it ends this; what fails is done and told by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(OSError, CorpusError):
+    with suppress(Exception):  # Of any kind: a signal in the middle of a library's `close` makes it raise its own.
         work(numbers, goes_on=lambda: os.getppid() == parent)
 
 
