@@ -140,7 +140,7 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
                                                          40.5  40.7  40.8  40.7  40.8
         and layer normalisation, in bfloat16             24.1  35.9  36.8  37.6  39.0  40.1  40.5  41.1  41.4  41.8
                                                          41.8  41.9  41.8  41.6  41.8
-        the rate 4e-3, recurrent dropout .1, 22 epochs:  27.6  35.7  36.5  37.8  38.9  39.4  40.3  40.9  41.1  41.5
+        and rate 4e-3, recurrent dropout .1, 22 epochs:  27.6  35.7  36.5  37.8  38.9  39.4  40.3  40.9  41.1  41.5
             what is below                                41.7  42.2  42.1  42.2  42.6  42.6  42.5  42.8  42.8  42.7
                                                          42.7  42.8
     """
