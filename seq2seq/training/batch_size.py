@@ -17,7 +17,7 @@ from torch import Tensor
 from seq2seq.config import EOS_ID, FIRST_FREE_ID, TrainingConfig
 from seq2seq.data import Batch, Budget, ParallelDataModule, sorted_plan
 from seq2seq.errors import ConfigError
-from seq2seq.resources import Peak, available_memory, is_out_of_memory
+from seq2seq.resources import Peak, available_memory, give_back, is_out_of_memory
 from seq2seq.search import search
 from seq2seq.training.module import TranslationModule
 from seq2seq.training.processes import SharedError, gather, say
@@ -243,6 +243,8 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        give_back()
 
 
 def gibibytes(size: int) -> str:
