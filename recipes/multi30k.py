@@ -134,7 +134,7 @@ def configure(subwords: int, seed: int = 1) -> tuple[ModelConfig, TrainingConfig
 
         dropout .2/.3/.3 from the first step, no R-Drop  22.7  31.9  34.6  36.2  37.6  38.3  38.7  39.4  39.7  40.1
                                                          40.3  40.1  40.2  40.1  40.2
-        dropout and R-Drop as below                      27.6  35.5  36.2  37.2  38.0  39.0  39.4  40.0  40.2  40.1
+        late dropout .2/.3/.3 and R-Drop (alpha 3)       27.6  35.5  36.2  37.2  38.0  39.0  39.4  40.0  40.2  40.1
                                                          40.2  40.3  40.3  40.3  40.3
         the same with two attentions                     26.1  35.2  36.5  37.1  37.6  38.9  39.0  39.5  39.8  40.3
                                                          40.5  40.7  40.8  40.7  40.8
